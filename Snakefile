@@ -1,0 +1,44 @@
+from snakemake.utils import min_version
+
+min_version("9.1")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/baseline.smk"
+include: "workflow/rules/cells.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/cells/{cell}/metrics.json", cell=CELLS),
+        "results/summary.csv",
+        FIGURES,
+        TABLES,
+
+
+rule figures:
+    input:
+        FIGURES,
+
+
+rule:
+    name: "figures/"
+    input:
+        FIGURES,
+
+
+rule paper_tables:
+    input:
+        TABLES,
+
+
+rule:
+    name: "paper_tables/"
+    input:
+        TABLES,

@@ -1,0 +1,66 @@
+"""What several tests need: a tiny model and data set on disk, and the tiny study run once through Snakemake."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """Directory of a Llama of two layers with random weights and a tokenizer of bytes, in float32."""
+    from lorastudy import model, settings
+
+    directory = tmp_path_factory.mktemp("model") / "base"
+    model.fetch(settings.Model(source="random", name="tiny", revision=None, dtype="float32"), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_nf4(tiny_base, tmp_path_factory):
+    """The same, quantized."""
+    from lorastudy import model
+
+    directory = tmp_path_factory.mktemp("quantized") / "nf4"
+    directory.mkdir()
+    model.quantize(tiny_base, directory, "float32")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def snakemake():
+    """Run ``snakemake`` with the given arguments in the repository; returns the finished process."""
+
+    def run(*arguments, check=True, **environment):
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        if check and done.returncode:
+            pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory, snakemake):
+    """The tiny study of ``.test/``, run to its end. Tests that change it work on a copy (``copy_study``)."""
+    directory = tmp_path_factory.mktemp("study")
+    for name in ("config.yaml", "reviews.csv"):
+        shutil.copy(REPOSITORY / ".test" / name, directory / name)
+    snakemake("-d", directory, "--cores", 2)
+    return directory
+
+
+@pytest.fixture
+def copy_study(finished_study, tmp_path):
+    """A copy of the finished tiny study, times of the files kept, that a test may change."""
+    copy = tmp_path / "study"
+    shutil.copytree(finished_study, copy, symlinks=True)
+    return copy

@@ -1,0 +1,72 @@
+"""The base model: fetched, quantized once for all QLoRA cells, measured before any fine-tuning."""
+
+
+rule fetch_model:
+    output:
+        directory("results/model/base"),
+    log:
+        "logs/fetch_model.log",
+    conda:
+        "../../envs/train.yaml"
+    params:
+        model=SETTINGS.block("model"),
+    message:
+        "Fetching the base model {params.model[name]}"
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule quantize_model:
+    input:
+        base="results/model/base",
+    output:
+        directory("results/model/nf4"),
+    log:
+        "logs/quantize_model.log",
+    conda:
+        "../../envs/train.yaml"
+    params:
+        dtype=SETTINGS.model.dtype,
+    message:
+        "Quantizing the base model to NF4"
+    script:
+        "../scripts/quantize_model.py"
+
+
+rule zero_shot:
+    input:
+        base="results/model/base",
+        card="results/data/card.json",
+        test="results/data/test.parquet",
+    output:
+        predictions="results/zero_shot/{baseline}/predictions.parquet",
+        metrics="results/zero_shot/{baseline}/metrics.json",
+    log:
+        "logs/zero_shot_{baseline}.log",
+    benchmark:
+        "logs/benchmarks/zero_shot_{baseline}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=1,
+    params:
+        spec={name: SETTINGS.block(name) for name in ("model", "data", "prompt")},
+        statistics=SETTINGS.block("statistics"),
+        seed=SETTINGS.grid.seeds[0],
+    message:
+        "Measuring the base model ({wildcards.baseline})"
+    script:
+        "../scripts/zero_shot.py"
+
+
+rule count_parameters:
+    output:
+        "results/parameters.csv",
+    log:
+        "logs/count_parameters.log",
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Counting the trainable parameters of the paper's model"
+    script:
+        "../scripts/count_parameters.py"

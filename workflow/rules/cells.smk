@@ -1,0 +1,53 @@
+"""One fine-tuning job and one evaluation job a cell."""
+
+
+rule finetune_cell:
+    input:
+        base=base_of,
+        card="results/data/card.json",
+        train="results/data/train.parquet",
+    output:
+        adapter=directory("results/cells/{cell}/adapter"),
+        log="results/cells/{cell}/training_log.csv",
+        record="results/cells/{cell}/training.json",
+    log:
+        "logs/cells/{cell}.finetune.log",
+    benchmark:
+        "logs/benchmarks/{cell}.finetune.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=1,
+    params:
+        spec=spec_of,
+    message:
+        "Fine-tuning {wildcards.cell}"
+    script:
+        "../scripts/finetune_cell.py"
+
+
+rule evaluate_cell:
+    input:
+        base=base_of,
+        card="results/data/card.json",
+        test="results/data/test.parquet",
+        adapter="results/cells/{cell}/adapter",
+        record="results/cells/{cell}/training.json",
+    output:
+        predictions="results/cells/{cell}/predictions.parquet",
+        metrics="results/cells/{cell}/metrics.json",
+    log:
+        "logs/cells/{cell}.evaluate.log",
+    benchmark:
+        "logs/benchmarks/{cell}.evaluate.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=1,
+    params:
+        spec=spec_of,
+        statistics=SETTINGS.block("statistics"),
+    message:
+        "Evaluating {wildcards.cell}"
+    script:
+        "../scripts/evaluate_cell.py"

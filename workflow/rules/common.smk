@@ -1,0 +1,74 @@
+"""What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from lorastudy import data as study_data
+from lorastudy import grid, model, records, settings
+
+
+def checked(step, *arguments):
+    """Run a check of the library; its faults end the workflow in one line each, before any job."""
+    try:
+        return step(*arguments)
+    except (settings.ConfigError, study_data.DataError, model.ModelError) as fault:
+        raise WorkflowError(str(fault)) from None
+
+
+SETTINGS = checked(settings.load, config)
+# Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
+config["execution"] = SETTINGS.block("execution")
+CELLS = grid.cells(SETTINGS.grid)
+checked(model.check, SETTINGS.model)
+checked(study_data.check, SETTINGS.data)
+
+
+localrules:
+    all,
+    figures,
+    paper_tables,
+    fetch_model,
+    fetch_data,
+    aggregate_results,
+    make_table,
+
+
+wildcard_constraints:
+    cell=r"[^/]+",
+    baseline="head|prompt",
+
+
+def cell_of(wildcards):
+    """The grid's cell of that name; an error that names the nearest ones if there is none."""
+    if wildcards.cell not in CELLS:
+        near = ", ".join(grid.nearest(wildcards.cell, CELLS))
+        raise WorkflowError(
+            f"{wildcards.cell} is not a cell of this study's grid; the nearest are {near}. "
+            "Correct the name, or add its r, alpha or seed to `grid` in config.yaml."
+        )
+    return CELLS[wildcards.cell]
+
+
+def cell_spec(cell):
+    """Everything that defines a cell's result: what its record says, and what reruns it when it changes."""
+    return {
+        "cell": CELLS[cell].as_dict(),
+        "model": SETTINGS.block("model"),
+        "data": SETTINGS.block("data"),
+        "lora": SETTINGS.block("lora"),
+        "training": SETTINGS.block("training"),
+    }
+
+
+def spec_of(wildcards):
+    cell_of(wildcards)
+    return cell_spec(wildcards.cell)
+
+
+def base_of(wildcards):
+    """Model directory that a cell's adapters sit on."""
+    return f"results/model/{'nf4' if cell_of(wildcards).method == 'qlora' else 'base'}"

@@ -1,0 +1,12 @@
+"""Bring the base model into the study's directory. Runs where there is a network."""
+
+from lorastudy import logs, model, settings
+
+
+def main(block, output):
+    model.fetch(settings.Model(**block), output)
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(snakemake.params.model, snakemake.output[0])

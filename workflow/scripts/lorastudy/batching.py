@@ -1,0 +1,82 @@
+"""Packs: several texts in one row without padding, and micro-batches of packs in an optimizer step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Texts laid end to end.
+
+    Attributes:
+        input_ids: tokens of all texts, shape (1, T).
+        position_ids: position of each token in its own text, shape (1, T).
+        boundaries: start of each text and the end of the last, int32, shape (n + 1,).
+        max_length: tokens of the longest text.
+    """
+
+    input_ids: "torch.Tensor"  # noqa: F821
+    position_ids: "torch.Tensor"  # noqa: F821
+    boundaries: "torch.Tensor"  # noqa: F821
+    max_length: int
+
+    @property
+    def tokens(self):
+        return self.input_ids.shape[1]
+
+
+def pack(texts, device="cpu"):
+    """Lay ``texts`` (sequences of token ids, none empty) end to end."""
+    import torch
+
+    lengths = np.fromiter((len(text) for text in texts), dtype=np.int32, count=len(texts))
+    boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
+    ids = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
+    return Pack(
+        input_ids=torch.from_numpy(ids)[None].to(device, non_blocking=True),
+        position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(device, non_blocking=True),
+        boundaries=torch.from_numpy(boundaries).to(device, non_blocking=True),
+        max_length=int(lengths.max()),
+    )
+
+
+def micro_batches(lengths, limit):
+    """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds.
+
+    Args:
+        lengths: tokens of each text.
+        limit: tokens of a group. A longer text is a group of its own.
+
+    Returns:
+        Lists of indices into ``lengths``, each ascending, the fullest group first.
+    """
+    groups = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        for group in groups:
+            if group[0] + lengths[index] <= limit:
+                break
+        else:
+            group = [0, []]
+            groups.append(group)
+        group[0] += lengths[index]
+        group[1].append(index)
+    return [sorted(members) for _, members in sorted(groups, key=lambda group: (-group[0], group[1]))]
+
+
+def steps(samples, batch_size, epochs, seed):
+    """Which texts each optimizer step takes: every epoch is a permutation of its own, cut into batches.
+
+    Args:
+        samples: number of training texts.
+        seed: seed of the order; step k is the same whatever happened before it, which makes resuming exact.
+
+    Returns:
+        List over steps of index arrays; the last of an epoch may be smaller than ``batch_size``.
+    """
+    plan = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(samples)
+        plan += [order[start : start + batch_size] for start in range(0, samples, batch_size)]
+    return plan

@@ -1,0 +1,382 @@
+"""Fine-tuning of one cell: the paper's optimisation, carried out on packs.
+
+An optimizer step has exactly ``batch_size`` texts. They are packed into micro-batches of at most
+``micro_batch_tokens`` tokens; the loss is the cross-entropy summed over a micro-batch and divided by the texts of the
+step. So the trajectory is that of a padded batch of the same texts, whatever the micro-batches are.
+
+Adapters compute in the base's number format and are optimised in float32: in bfloat16, which has 8 significant bits,
+an update below 1/256 of a weight would be lost.
+"""
+
+import logging
+import math
+import resource
+import signal
+import time
+from dataclasses import dataclass, field
+
+from lorastudy import batching, logs, model
+from lorastudy.checkpoints import Checkpoints
+
+log = logging.getLogger("lorastudy")
+
+
+LOG_COLUMNS = [
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "samples",
+    "tokens",
+    "seconds",
+    "samples_per_second",
+    "tokens_per_second",
+]
+
+
+class TrainingError(ValueError):
+    """A cell that cannot be trained, for a reason that the user can mend."""
+
+
+@dataclass
+class Progress:
+    """How far a cell is, and what it has cost so far.
+
+    Attributes:
+        step: optimizer steps done.
+        samples: texts seen, repeated ones counted again.
+        tokens: tokens seen.
+        seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
+        resumes: how often it was taken up from a checkpoint.
+        micro_batch_tokens: the limit in force; lower than configured after running out of memory.
+        rows: training log, one dictionary a logged step.
+        status: ``running``, ``finished`` or ``diverged``.
+    """
+
+    micro_batch_tokens: int
+    step: int = 0
+    samples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    resumes: int = 0
+    rows: list = field(default_factory=list)
+    window: list = field(default_factory=list)
+    status: str = "running"
+    diverged_step: int | None = None
+    diverged_learning_rate: float | None = None
+
+
+class Optimizer:
+    """AdamW on float32 masters of a model's trainable parameters.
+
+    A parameter that is float32 already is its own master.
+
+    Args:
+        peft_model: its parameters that require gradients are optimised.
+        training: ``settings.Training``.
+        steps: optimizer steps in all, which the schedule needs.
+    """
+
+    def __init__(self, peft_model, training, steps):
+        import torch
+        from transformers import get_scheduler
+
+        self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
+        self.masters = {
+            name: p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
+            for name, p in self.parameters.items()
+        }
+        head = [name for name in self.masters if f".{model.HEAD}." in name]
+        self.rates = (training.learning_rate, training.head_learning_rate or training.learning_rate)
+        self.adamw = torch.optim.AdamW(
+            [
+                {"params": [p for name, p in self.masters.items() if name not in head]},
+                {"params": [self.masters[name] for name in head]},
+            ],
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        warmup = math.ceil(training.warmup_ratio * steps)
+        # transformers' schedules as functions of the step: nothing to restore after a resume
+        self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
+        self.max_norm = training.max_grad_norm
+
+    def collect(self):
+        """Add the gradients of a micro-batch to the masters', in float32."""
+        import torch
+
+        copies = [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
+        for master, parameter in copies:
+            if parameter.grad is not None and master.grad is None:
+                master.grad = torch.zeros_like(master)
+        present = [(master, p) for master, p in copies if p.grad is not None]
+        if present:
+            torch._foreach_add_([m.grad for m, _ in present], [p.grad.float() for _, p in present])
+        for _, parameter in copies:
+            parameter.grad = None
+
+    def clear(self):
+        for parameter in (*self.parameters.values(), *self.masters.values()):
+            parameter.grad = None
+
+    def norm(self):
+        """L2 norm of the step's gradient; scales it down to ``max_grad_norm`` where that is configured."""
+        import torch
+
+        limit = math.inf if self.max_norm is None else self.max_norm
+        return torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
+
+    def step(self, index):
+        """Update masters and parameters; ``index`` counts steps from 0. Returns the adapters' learning rate."""
+        import torch
+
+        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.factor(index)
+        self.adamw.step()
+        copies = [(p, self.masters[name]) for name, p in self.parameters.items() if p is not self.masters[name]]
+        if copies:
+            with torch.no_grad():
+                torch._foreach_copy_([p for p, _ in copies], [m for _, m in copies])
+        self.clear()
+        return self.rates[0] * self.factor(index)
+
+    def rate(self, index):
+        return self.rates[0] * self.factor(index)
+
+    def tensors(self):
+        """Everything that a checkpoint must hold of masters and moments, by name."""
+        kept = {f"master.{name}": master for name, master in self.masters.items()}
+        for name, master in self.masters.items():
+            for key, value in self.adamw.state.get(master, {}).items():
+                kept[f"{key}.{name}"] = value
+        return kept
+
+    def restore(self, tensors):
+        """Undo of ``tensors``."""
+        import torch
+
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(tensors[f"master.{name}"])
+                self.parameters[name].copy_(master)
+                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
+                # clones, because a tensor read from a file may share its memory map; the step count stays where AdamW wants it
+                self.adamw.state[master] = {key: tensors[f"{key}.{name}"].clone().to(master.device) for key in keys}
+
+
+class StopSignal:
+    """Remembers the first SIGTERM, SIGUSR1 or SIGINT, so that a job can keep what it has before it ends."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+    def __init__(self):
+        self.number = None
+
+    def __enter__(self):
+        self.previous = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number, _frame):
+        self.number = self.number or number
+
+
+class _Stopped(Exception):
+    pass
+
+
+def train(peft_model, texts, labels, training, execution, seed, checkpoints: Checkpoints | None = None):
+    """Train adapters and head in place.
+
+    Args:
+        peft_model: of ``model.add_adapters``.
+        texts: token ids of each training text.
+        labels: class index of each.
+        training: ``settings.Training``; defines the result.
+        execution: ``settings.Execution``; changes time and memory, the result only in rounding.
+        seed: of the order of the texts (and of dropout).
+        checkpoints: where to resume from and save to.
+
+    Returns:
+        ``Progress`` with status ``finished`` or ``diverged`` (a loss or gradient that is not finite; the adapters are
+        then as before that step).
+
+    Raises:
+        TrainingError: a single text does not fit the memory.
+        logs.Interrupted: on SIGTERM, SIGUSR1 or SIGINT, after a last checkpoint.
+    """
+    import torch
+
+    plan = batching.steps(len(texts), training.batch_size, training.epochs, seed)
+    per_epoch = math.ceil(len(texts) / training.batch_size)
+    lengths = [len(text) for text in texts]
+    optimizer = Optimizer(peft_model, training, len(plan))
+    progress = Progress(execution.micro_batch_tokens)
+    place = next(iter(optimizer.parameters.values())).device
+    torch.manual_seed(seed)
+    if checkpoints and (found := checkpoints.load()):
+        tensors, state = found
+        _restore_random_state(tensors)
+        optimizer.restore(tensors)
+        progress = Progress(**{key: value for key, value in state.items() if key in Progress.__dataclass_fields__})
+        progress.resumes += 1
+        log.info("resumed after step %d of %d", progress.step, len(plan))
+    model.set_training(peft_model, True)
+    begun, before, first = time.monotonic(), progress.seconds, progress.step
+    saved = begun
+    with StopSignal() as stop:
+
+        def save():
+            progress.seconds = before + time.monotonic() - begun
+            checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
+
+        while progress.step < len(plan):
+            chosen = plan[progress.step]
+            try:
+                loss = _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop)
+            except _Stopped:
+                if checkpoints:
+                    save()
+                kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
+                name = signal.Signals(stop.number).name
+                raise logs.Interrupted(
+                    f"stopped by {name}; {kept}. Run the same command again to go on.", stop.number
+                ) from None
+            norm = optimizer.norm()
+            if not math.isfinite(loss) or not torch.isfinite(norm):
+                progress.status, progress.diverged_step = "diverged", progress.step + 1
+                progress.diverged_learning_rate = optimizer.rate(progress.step)
+                log.error(
+                    "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
+                    progress.step + 1,
+                    loss,
+                    float(norm),
+                    progress.diverged_learning_rate,
+                )
+                optimizer.clear()
+                break
+            rate = optimizer.step(progress.step)
+            progress.step += 1
+            progress.samples += len(chosen)
+            progress.tokens += sum(lengths[i] for i in chosen)
+            progress.window.append(loss)
+            now = time.monotonic()
+            progress.seconds = before + now - begun
+            if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
+                _log(progress, per_epoch, len(plan), rate, float(norm), (now - begun) / (progress.step - first))
+            if checkpoints and now - saved > 60 * execution.checkpoint_minutes and progress.step < len(plan):
+                save()
+                saved = time.monotonic()
+    if progress.status == "running":
+        progress.status = "finished"
+    progress.seconds = before + time.monotonic() - begun
+    return progress
+
+
+def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
+    """Gradient of one optimizer step, in the masters; mean loss of its texts. Smaller packs when memory runs out."""
+    import torch
+    import torch.nn.functional as F
+
+    random_state = _random_state()
+    while True:
+        try:
+            total = torch.zeros((), device=place)
+            for members in batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens):
+                if stop.number:
+                    raise _Stopped
+                picked = [chosen[i] for i in members]
+                pack = batching.pack([texts[i] for i in picked], place)
+                target = torch.tensor([int(labels[i]) for i in picked], device=place)
+                loss = F.cross_entropy(model.classify(peft_model, pack), target, reduction="sum") / len(chosen)
+                loss.backward()
+                optimizer.collect()
+                total += loss.detach()
+            return total.item()
+        except (torch.OutOfMemoryError, RuntimeError) as fault:
+            if not _out_of_memory(fault):
+                raise
+        # outside of the handler, since the traceback holds on to the tensors of the failed pass
+        optimizer.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        longest = max(lengths[i] for i in chosen)
+        if progress.micro_batch_tokens <= longest:
+            raise TrainingError(
+                f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
+                "cell on a device with more memory."
+            )
+        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
+        log.warning(
+            "out of memory at step %d: micro_batch_tokens is %d from here on",
+            progress.step + 1,
+            progress.micro_batch_tokens,
+        )
+        _restore_random_state(random_state)
+
+
+def _out_of_memory(fault):
+    import torch
+
+    return isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault)
+
+
+def _random_state():
+    """State of the random generators, which only dropout uses."""
+    import torch
+
+    state = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["random.cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_random_state(tensors):
+    import torch
+
+    torch.set_rng_state(tensors["random.cpu"].cpu())
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
+
+
+def _log(progress, per_epoch, steps, rate, norm, seconds_a_step):
+    row = {
+        "step": progress.step,
+        "epoch": progress.step / per_epoch,
+        "loss": sum(progress.window) / len(progress.window),
+        "learning_rate": rate,
+        "grad_norm": norm,
+        "samples": progress.samples,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "samples_per_second": progress.samples / progress.seconds,
+        "tokens_per_second": progress.tokens / progress.seconds,
+    }
+    progress.rows.append(row)
+    progress.window.clear()
+    left = int((steps - progress.step) * seconds_a_step)
+    log.info(
+        "step %d/%d  loss %.4f  lr %.2e  %.1f samples/s  %.0f tokens/s  %d:%02d:%02d left",
+        progress.step, steps, row["loss"], rate, row["samples_per_second"], row["tokens_per_second"],
+        left // 3600, left // 60 % 60, left % 60,
+    )  # fmt: skip
+
+
+def peak_memory():
+    """Peak memory of this process so far, in GiB: (allocated, reserved, what was measured).
+
+    On a GPU the caching allocator's peaks; on a CPU the process's largest resident set, and nothing reserved.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return (
+            torch.cuda.max_memory_allocated() / 2**30,
+            torch.cuda.max_memory_reserved() / 2**30,
+            "CUDA caching allocator",
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, None, "resident set of the process"

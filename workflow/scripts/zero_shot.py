@@ -1,0 +1,47 @@
+"""Measure the base model before fine-tuning: by its untrained head, or by prompting."""
+
+from lorastudy import data, evaluation, logs, model, records, settings
+
+
+def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
+    """``baseline`` is ``head`` or ``prompt``; the other arguments are the rule's files and settings."""
+    import torch
+
+    model.offline()
+    torch.set_num_threads(threads)
+    tokens = settings.Execution(**execution).evaluation_tokens
+    classes = len(records.read_json(card)["labels"])
+    texts = data.read_split(test)
+    if baseline == "head":
+        classifier = model.load_classifier(base, classes, spec["model"]["dtype"], seed)
+        probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
+    else:
+        from transformers import AutoTokenizer
+
+        prompt = settings.Prompt(**spec["prompt"])
+        language_model = model.load_language_model(base, spec["model"]["dtype"])
+        probability, cost = evaluation.prompted_probabilities(
+            language_model, AutoTokenizer.from_pretrained(base), texts.text, prompt, spec["data"]["max_length"], tokens
+        )
+    evaluation.write(
+        predictions,
+        metrics,
+        texts,
+        probability,
+        statistics,
+        {"cell": None, "baseline": baseline, "status": "finished"},
+        cost,
+        records.provenance(spec, seed, evaluation.inputs(base, card)),
+    )
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(
+            snakemake.wildcards.baseline,
+            **snakemake.input,
+            **snakemake.output,
+            **snakemake.params,
+            execution=snakemake.config["execution"],
+            threads=snakemake.threads,
+        )
