@@ -1,0 +1,41 @@
+# Each line is a command that you could type. PYTHON chooses the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint test-slurm bench clean-demo
+
+# The whole study in small, on a CPU: environment, study, where to look.
+demo: .venv/installed
+	$(BIN)/snakemake --directory demo --cores all
+	@echo
+	@echo "Tables:  demo/paper_tables/  (start with claims.md)"
+	@echo "Figures: demo/figures/       (start with r_trend.pdf)"
+	@echo "Numbers: demo/results/summary.csv"
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint --directory .test
+
+test-slurm: .venv/installed-dev
+	$(BIN)/python -m pytest tests/slurm
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/throughput.py
+
+# Removes what the demo made; its next run starts anew.
+clean-demo:
+	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake
+
+.venv/installed: requirements.txt requirements-analysis.txt envs/make_environment.sh
+	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements-dev.txt
+	@touch $@

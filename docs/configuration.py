@@ -1,0 +1,57 @@
+"""Write docs/configuration.md from the configuration's schema: python docs/configuration.py"""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
+
+from lorastudy import settings  # noqa: E402
+
+HEAD = """# Configuration
+
+Every key of a study's `config.yaml`. An unknown key or an impossible value is refused before any job starts.
+This page is written from `workflow/schemas/config.schema.yaml` by `python docs/configuration.py`.
+
+To make a study of your own, copy a `config.yaml` into a directory and run `snakemake -d that-directory --cores all`.
+"""
+
+
+def allowed(rule):
+    """What a key may be, in words."""
+    if "enum" in rule:
+        return ", ".join(f"`{value}`" for value in rule["enum"])
+    kinds = rule.get("type", "")
+    text = " or ".join("empty" if kind == "null" else kind for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    if text == "array":
+        return f"list of {allowed(rule['items'])}"
+    limits = [
+        f"{sign} {rule[key]}"
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if key in rule
+    ]
+    return " ".join([text, *limits])
+
+
+def default(name, rule, block):
+    if name in block.get("required", []):
+        return "required"
+    value = rule.get("default")
+    return "empty" if value is None else f"`{value!r}`".replace("\n", "\\n")
+
+
+def page():
+    """The page as one string."""
+    parts = [HEAD]
+    for name, block in settings.schema()["properties"].items():
+        parts.append(f"## `{name}`\n\n{' '.join(block['description'].split())}\n")
+        parts.append("| key | allowed | default | meaning |\n|---|---|---|---|")
+        for key, rule in block["properties"].items():
+            meaning = " ".join(rule["description"].split()).replace("|", "\\|")
+            parts.append(f"| `{key}` | {allowed(rule)} | {default(key, rule, block)} | {meaning} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    Path(REPOSITORY, "docs", "configuration.md").write_text(page())
