@@ -81,3 +81,22 @@ def test_accuracy_interval_agrees_with_the_binomial(predictions):
 def test_bad_predictions_are_refused(label, probabilities):
     with pytest.raises(ValueError, match="label|probabilities"):
         metrics.evaluate(np.array(label, dtype=int), probabilities, 100, 0)
+
+
+def test_contributions_of_texts_average_to_the_score(predictions):
+    label, probabilities = predictions
+    scores = metrics.evaluate(label, probabilities, 100, 0)
+    for name, values in metrics.per_text(label, probabilities).items():
+        assert values.shape == label.shape
+        assert values.mean() == pytest.approx(scores[name], abs=0.01), name
+    right = metrics.per_text(label, probabilities)["accuracy"]
+    assert right == pytest.approx((probabilities.argmax(axis=1) == label).astype(float))
+
+
+def test_contributions_give_the_spread_of_the_bootstrap(predictions):
+    """The standard error by the jackknife against that of the resamples."""
+    label, probabilities = predictions
+    scores = metrics.evaluate(label, probabilities, 4000, 0)
+    for name in ("f1", "macro_f1", "mae", "nll"):
+        error = metrics.per_text(label, probabilities)[name].std(ddof=1) / np.sqrt(len(label))
+        assert 3.92 * error == pytest.approx(scores[f"{name}_high"] - scores[f"{name}_low"], rel=0.1), name

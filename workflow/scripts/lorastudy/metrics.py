@@ -1,4 +1,4 @@
-"""Scores of a classifier with their intervals, and paired tests between two classifiers on the same test texts."""
+"""Scores of a classifier, with intervals that resample its test texts."""
 
 import numpy as np
 
@@ -50,7 +50,6 @@ def evaluate(label, probabilities, resamples, seed):
     n, classes = probabilities.shape
     items = np.arange(n)
     prediction, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    surprise = -np.log(np.clip(probabilities[items, label], np.finfo(np.float64).eps, 1.0))
     bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
 
     # Every score is a function of sums over texts; a resample only changes how often each text is counted.
@@ -58,7 +57,7 @@ def evaluate(label, probabilities, resamples, seed):
         [
             csr_array((np.ones(n), (label * classes + prediction, items)), shape=(classes**2, n)),
             csr_array((np.where(prediction == label, 1.0, 0.0) - top, (bins, items)), shape=(BINS, n)),
-            csr_array(surprise[None]),
+            csr_array(_surprise(label, probabilities)[None]),
         ]
     ).tocsr()
     drawn = np.empty((1 + resamples, sums.shape[0]))
@@ -67,7 +66,7 @@ def evaluate(label, probabilities, resamples, seed):
     for row in range(1, 1 + resamples):
         drawn[row] = sums @ np.bincount(generator.integers(0, n, n), minlength=n)
     table = drawn[:, : classes**2].reshape(-1, classes, classes)
-    scores = _confusion_scores(table)
+    scores = confusion_scores(table)
     scores["nll"] = drawn[:, -1] / n
     scores["ece"] = np.abs(drawn[:, classes**2 : -1]).sum(axis=1) / n
     result = {}
@@ -87,8 +86,19 @@ def _check(label, probabilities):
         raise ValueError("probabilities are not all finite")
 
 
-def _confusion_scores(table):
-    """Scores that follow from confusion matrices: ``table`` (resamples, classes, classes), rows true."""
+def _surprise(label, probabilities):
+    return -np.log(np.clip(probabilities[np.arange(len(label)), label], np.finfo(np.float64).eps, 1.0))
+
+
+def confusion_scores(table):
+    """Scores that follow from confusion matrices alone.
+
+    Args:
+        table: counts, shape (matrices, classes, classes), rows true. Expected counts need not be whole.
+
+    Returns:
+        name → float array, shape (matrices,).
+    """
     n = table.sum(axis=(1, 2))
     hits = np.diagonal(table, axis1=1, axis2=2)
     true, predicted = table.sum(axis=2), table.sum(axis=1)
@@ -117,3 +127,24 @@ def confusion(label, prediction, classes):
     """Confusion matrix as a list of rows of counts: rows true, columns predicted, both 0 … ``classes`` - 1."""
     label, prediction = np.asarray(label), np.asarray(prediction)
     return np.bincount(label * classes + prediction, minlength=classes**2).reshape(classes, classes).tolist()
+
+
+def per_text(label, probabilities):
+    """What each text contributes to each score: jackknife pseudo-values, whose mean is the score up to its bias.
+
+    For ``accuracy`` it is 1 for a right prediction and 0 for a wrong one, exactly. ``ece`` has none.
+
+    Returns:
+        name → float array, shape (n,).
+    """
+    label, probabilities = np.asarray(label), np.asarray(probabilities, dtype=np.float64)
+    n, classes = probabilities.shape
+    prediction = probabilities.argmax(axis=1)
+    table = np.asarray(confusion(label, prediction, classes), dtype=float)
+    without = table - np.eye(classes**2).reshape(-1, classes, classes)  # one text of each kind left out in turn
+    whole = confusion_scores(table[None])
+    kind = label * classes + prediction
+    kept, place = np.unique(kind, return_inverse=True)
+    left = confusion_scores(without[kept])
+    values = {name: (n * whole[name][0] - (n - 1) * left[name])[place] for name in whole}
+    return values | {"nll": _surprise(label, probabilities)}

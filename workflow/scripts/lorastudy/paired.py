@@ -1,0 +1,144 @@
+"""Comparisons of classifiers on the same test texts: differences with intervals, tests, corrections.
+
+A comparison is a contrast: for each seed and each test text a weighted sum of what the classifiers scored on that
+text (1 for a right prediction, 0 for a wrong one). A difference of two cells has the weights +1 and -1, a trend over
+cells the weights of a regression line. Seeds and texts are both a sample, crossed: every seed meets every text.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of a contrast, with the two parts of its uncertainty.
+
+    Attributes:
+        value: mean over seeds and texts, in the unit of the contrast.
+        se_texts: standard error that comes from the choice of the texts.
+        se_seeds: standard error that comes from the choice of the seeds; 0 for one seed, whose variance is unknown.
+        texts: number of texts.
+        seeds: number of seeds.
+    """
+
+    value: float
+    se_texts: float
+    se_seeds: float
+    texts: int
+    seeds: int
+
+    def half_width(self, coverage=COVERAGE):
+        """Half the width of the interval of ``coverage``.
+
+        The parts are joined as squares, each with the quantile of its own t distribution: unlike one quantile for
+        the sum (Satterthwaite), this keeps its coverage when a few seeds make up most of the variance.
+        """
+        from scipy.stats import t
+
+        tail = (1 + coverage) / 2
+        width = t.ppf(tail, self.texts - 1) * self.se_texts if self.se_texts else 0.0
+        if self.se_seeds:
+            width = np.hypot(width, t.ppf(tail, self.seeds - 1) * self.se_seeds)
+        return float(width)
+
+    def interval(self, coverage=COVERAGE):
+        width = self.half_width(coverage)
+        return self.value - width, self.value + width
+
+    def p_value(self, null=0.0):
+        """Two-sided p of the value being ``null``: the interval that just reaches it has coverage 1 - p."""
+        from scipy.optimize import brentq
+
+        distance = abs(self.value - null)
+        if distance == 0:
+            return 1.0
+        if self.half_width(1 - 1e-12) < distance:
+            return 1e-12
+        return brentq(lambda p: self.half_width(1 - p) - distance, 1e-12, 1 - 1e-12)
+
+    def p_above(self, bound):
+        """One-sided p of the value being at most ``bound``: small when it is above."""
+        half = self.p_value(bound) / 2
+        return half if self.value > bound else 1 - half
+
+    def p_below(self, bound):
+        """One-sided p of the value being at least ``bound``: small when it is below."""
+        return 1 - self.p_above(bound)
+
+    def p_equivalent(self, margin):
+        """p of two one-sided tests (Schuirmann 1987): small when the value lies within ± ``margin``."""
+        return max(self.p_above(-margin), self.p_below(margin))
+
+
+def estimate(values, bounded=False):
+    """Mean over seeds and texts, with both sources of variance.
+
+    The variance of the mean of a two-way layout without replication is var(texts) + var(seeds), each variance of
+    means with the residual taken out of one of them, so that it is not counted twice. It is taken out of the texts:
+    left with the seeds it gets their wide t quantile, and the interval does not fall short of its coverage.
+
+    Args:
+        values: shape (seeds, texts).
+        bounded: the values are differences of right and wrong. Then two more texts are counted, with a half each on
+            either side (Agresti and Min 2005): without them, two classifiers that never differ on a small test set
+            would be certain to be equal.
+    """
+    values = np.asarray(values, dtype=float)
+    seeds, texts = values.shape
+    of_text, of_seed = values.mean(axis=0), values.mean(axis=1)
+    mean = values.mean()
+    spread = ((of_text - mean) ** 2).sum()
+    variance = (spread + 1) / (texts + 1) / (texts + 2) if bounded else spread / max(texts - 1, 1) / texts
+    between = 0.0
+    if seeds > 1:
+        between = of_seed.var(ddof=1) / seeds
+        residual = ((values - of_text - of_seed[:, None] + mean) ** 2).sum() / ((seeds - 1) * max(texts - 1, 1))
+        variance = max(0.0, variance - residual / seeds / texts)
+    return Estimate(float(mean), float(np.sqrt(variance)), float(np.sqrt(between)), texts, seeds)
+
+
+def mcnemar(only_a, only_b):
+    """Two-sided mid-p of McNemar's test (Fagerland, Lydersen and Laake 2013).
+
+    Args:
+        only_a: texts that only the first classifier got right.
+        only_b: texts that only the second got right.
+    """
+    from scipy.stats import binom
+
+    total, fewer = only_a + only_b, min(only_a, only_b)
+    if total == 0 or only_a == only_b:
+        return 1.0
+    return float(min(1.0, 2 * binom.cdf(fewer, total, 0.5) - binom.pmf(fewer, total, 0.5)))
+
+
+def bootstrap(only_a, only_b, texts, resamples, seed):
+    """95% percentile interval of the difference in accuracy under resampling of the texts, both classifiers alike.
+
+    Resampling texts resamples a multinomial of three outcomes (only a right, only b right, no difference), which is
+    drawn here directly.
+    """
+    outcomes = np.array([only_a, only_b, texts - only_a - only_b])
+    drawn = np.random.default_rng(seed).multinomial(texts, outcomes / texts, size=resamples)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / texts, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
+
+
+def holm(p_values):
+    """p values corrected for their number by Holm's step-down procedure (1979), in the order given."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values, kind="stable")
+    steps = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(steps, 1.0)
+    return corrected
+
+
+def trend_weights(x):
+    """Weights whose sum with the values at ``x`` is the change along the fitted line from lowest to highest ``x``."""
+    x = np.asarray(x, dtype=float)
+    centred = x - x.mean()
+    return centred / (centred**2).sum() * np.ptp(x)
