@@ -37,7 +37,14 @@ def snakemake():
     """Run ``snakemake`` with the given arguments in the repository; returns the finished process."""
 
     def run(*arguments, check=True, **environment):
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), *map(str, arguments)]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(REPOSITORY / "Snakefile"),
+            *map(str, arguments),
+        ]
         done = subprocess.run(
             command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=os.environ | environment
         )

@@ -59,7 +59,9 @@ def test_a_mask_is_refused(classifier):
 
 def test_the_models_call_asks_for_no_cache(classifier):
     seen = {}
-    handle = classifier.model.register_forward_pre_hook(lambda _module, _args, kwargs: seen.update(kwargs), with_kwargs=True)
+    handle = classifier.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.update(kwargs), with_kwargs=True
+    )
     model.classify(classifier, batching.pack(TEXTS))
     handle.remove()
     assert seen["use_cache"] is False

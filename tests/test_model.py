@@ -12,19 +12,25 @@ from peft import PeftModel
 
 TEXTS = [[5, 6, 7, 8, 9], [40, 41], [100, 101, 102]]
 CELLS = [
-    grid.Cell(method, targets, r=4, alpha=8, seed=1) for method in ("lora", "qlora") for targets in ("attention", "all-linear")
+    grid.Cell(method, targets, r=4, alpha=8, seed=1)
+    for method in ("lora", "qlora")
+    for targets in ("attention", "all-linear")
 ]
 
 
 def classifier_for(cell, tiny_base, tiny_nf4, seed=1):
-    return model.load_classifier(tiny_nf4 if cell.method == "qlora" else tiny_base, classes=5, dtype="float32", seed=seed)
+    return model.load_classifier(
+        tiny_nf4 if cell.method == "qlora" else tiny_base, classes=5, dtype="float32", seed=seed
+    )
 
 
 def train_a_little(peft_model, steps=3):
     optimizer = torch.optim.SGD([p for p in peft_model.parameters() if p.requires_grad], lr=1.0)
     model.set_training(peft_model, True)
     for _ in range(steps):
-        loss = torch.nn.functional.cross_entropy(model.classify(peft_model, batching.pack(TEXTS)), torch.tensor([0, 1, 4]))
+        loss = torch.nn.functional.cross_entropy(
+            model.classify(peft_model, batching.pack(TEXTS)), torch.tensor([0, 1, 4])
+        )
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -75,7 +81,11 @@ with torch.inference_mode():
     print(model.classify(loaded, batching.pack({TEXTS})).tolist())
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY / "workflow" / "scripts"
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY / "workflow" / "scripts",
     )
     assert torch.equal(torch.tensor(json.loads(done.stdout)), expected)
 
@@ -124,7 +134,9 @@ def test_quantization_leaves_embedding_norms_and_head_alone(tiny_base, tiny_nf4)
     plain, quantized = (model.load_classifier(path, 5, "float32", 0) for path in (tiny_base, tiny_nf4))
     assert torch.equal(plain.model.embed_tokens.weight, quantized.model.embed_tokens.weight)
     assert torch.equal(plain.score.weight, quantized.score.weight)
-    kinds = {name.rsplit(".", 1)[-1]: type(module).__name__ for name, module in quantized.named_modules() if "proj" in name}
+    kinds = {
+        name.rsplit(".", 1)[-1]: type(module).__name__ for name, module in quantized.named_modules() if "proj" in name
+    }
     assert set(kinds.values()) == {"Linear4bit"}
     assert quantized.model.layers[0].self_attn.q_proj.weight.quant_state.nested
     assert quantized.score.weight.dtype == torch.float32
@@ -133,8 +145,12 @@ def test_quantization_leaves_embedding_norms_and_head_alone(tiny_base, tiny_nf4)
 def test_quantized_checkpoint_equals_quantizing_on_the_way_in(tiny_base, tiny_nf4):
     from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig
 
-    settings_of_nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=["score"])
-    fresh = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=5, dtype=torch.float32, quantization_config=settings_of_nf4)
+    settings_of_nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=["score"]
+    )
+    fresh = AutoModelForSequenceClassification.from_pretrained(
+        tiny_base, num_labels=5, dtype=torch.float32, quantization_config=settings_of_nf4
+    )
     stored = model.load_classifier(tiny_nf4, 5, "float32", 0)
     for (name, left), right in zip(fresh.model.named_parameters(), stored.model.parameters(), strict=True):
         assert torch.equal(left, right), name
@@ -196,7 +212,11 @@ def test_no_room_says_how_much_is_needed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [("GatedRepoError", "is gated: accept its licence"), ("RepositoryNotFoundError", "is not on the hub, or is private"), ("RevisionNotFoundError", "does not exist in")],
+    [
+        ("GatedRepoError", "is gated: accept its licence"),
+        ("RepositoryNotFoundError", "is not on the hub, or is private"),
+        ("RevisionNotFoundError", "does not exist in"),
+    ],
 )
 def test_hub_models_that_cannot_be_had(monkeypatch, tmp_path, error, message):
     """The hub's answers, as huggingface_hub raises them; there is no network in the tests."""
@@ -214,9 +234,13 @@ def test_hub_models_that_cannot_be_had(monkeypatch, tmp_path, error, message):
     assert "hf_secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("targets", "head"), [("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")])
+@pytest.mark.parametrize(
+    ("targets", "head"), [("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")]
+)
 def test_counts_without_weights_equal_those_of_the_loaded_model(tiny_base, targets, head):
     cell = grid.Cell("lora", targets, 4, 8, 0)
     lora = Lora(0.0, head)
     loaded = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 0), cell, lora)
-    assert model.count_parameters(model.architecture_of(tiny_base), 5, cell, lora) == loaded.get_nb_trainable_parameters()
+    assert (
+        model.count_parameters(model.architecture_of(tiny_base), 5, cell, lora) == loaded.get_nb_trainable_parameters()
+    )

@@ -52,7 +52,9 @@ def padded_reference(base, texts, labels):
     from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
     ours = fresh(base)
-    plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=5, dtype=torch.float32, pad_token_id=258)
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=5, dtype=torch.float32, pad_token_id=258
+    )
     plain.requires_grad_(False)
     peft_model = get_peft_model(plain, model.lora_config(CELL, Lora(0.0, "paper")))
     peft_model.load_state_dict(ours.state_dict())
@@ -109,7 +111,9 @@ def test_the_log_counts_what_was_seen(tiny_base, texts, labels):
 def test_small_updates_reach_bfloat16_adapters(tiny_base):
     """Steps of 1/10 of a bfloat16 rounding unit must add up, not vanish one by one."""
     peft_model = fresh(tiny_base, dtype="bfloat16")
-    slow = settings.Training(**(vars(HYPER) | {"learning_rate": 1e-4, "scheduler": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0}))
+    slow = settings.Training(
+        **(vars(HYPER) | {"learning_rate": 1e-4, "scheduler": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0})
+    )
     optimizer = training.Optimizer(peft_model, slow, 100)
     name = next(name for name, p in optimizer.parameters.items() if p.dtype == torch.bfloat16 and "lora_A" in name)
     parameter = optimizer.parameters[name]
@@ -139,7 +143,9 @@ def interrupted(base, texts, labels, store, monkeypatch, signum, after):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_keeps_a_checkpoint_and_the_resumed_run_is_bit_identical(tiny_base, texts, labels, tmp_path, monkeypatch, signum):
+def test_a_signal_keeps_a_checkpoint_and_the_resumed_run_is_bit_identical(
+    tiny_base, texts, labels, tmp_path, monkeypatch, signum
+):
     expected, whole = run(tiny_base, texts, labels, dropout=0.1, micro_batch_tokens=10_000)
     store = checkpoints.Checkpoints(tmp_path, {"cell": CELL.id})
     interrupted(tiny_base, texts, labels, store, monkeypatch, signum, after=7)
@@ -153,7 +159,10 @@ def test_a_signal_keeps_a_checkpoint_and_the_resumed_run_is_bit_identical(tiny_b
 def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, labels, tmp_path):
     store = checkpoints.Checkpoints(tmp_path, {})
     run(tiny_base, texts, labels, store, checkpoint_minutes=1e-9)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step00000018.safetensors", "step00000019.safetensors"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "step00000018.safetensors",
+        "step00000019.safetensors",
+    ]
     store.remove()
     assert not tmp_path.exists()
 
@@ -190,7 +199,9 @@ def test_a_foreign_checkpoint_is_refused_by_name(tmp_path, caplog):
 def test_a_failed_save_leaves_nothing_half_written(tmp_path, monkeypatch):
     store = checkpoints.Checkpoints(tmp_path, {})
     store.save(1, {"x": torch.zeros(1)}, {})
-    monkeypatch.setattr(checkpoints.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        checkpoints.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         store.save(2, {"x": torch.zeros(1)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step00000001.safetensors"]

@@ -15,7 +15,7 @@ def checked(step, *arguments):
     """Run a check of the library; its faults end the workflow in one line each, before any job."""
     try:
         return step(*arguments)
-    except (settings.ConfigError, study_data.DataError, model.ModelError) as fault:
+    except (settings.ConfigError, study_data.DataError, model.ModelError, records.PlaceError) as fault:
         raise WorkflowError(str(fault)) from None
 
 
@@ -23,6 +23,7 @@ SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
+checked(records.check_places)
 checked(model.check, SETTINGS.model)
 checked(study_data.check, SETTINGS.data)
 

@@ -25,6 +25,25 @@ PACKAGES = (
 )
 
 
+class PlaceError(ValueError):
+    """A place that results cannot be written to."""
+
+
+def check_places(study_directory="."):
+    """Raise PlaceError unless the study's output directories are there, or can be made, and may be written."""
+    for name in ("results", "figures", "paper_tables", "logs"):
+        place = Path(study_directory, name).absolute()
+        parent = place if place.exists() else place.parent
+        if not parent.is_dir():
+            raise PlaceError(
+                f"{place} is a file, and a directory of that name is needed for the outputs; move it away."
+            )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PlaceError(
+                f"{parent} may not be written, and outputs go there; change its permissions or run the study elsewhere."
+            )
+
+
 def write_json(path, content):
     """Write ``content`` as JSON to ``path``, whole or not at all.
 
