@@ -82,6 +82,8 @@ class Grid:
     constant_r: int | None
     constant_alpha: float | None
     seeds: tuple
+    learning_rates: tuple
+    scaling: tuple
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    initial_seed: int | None
+    order_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,16 @@ def _contradictions(settings):
     for split in ("train_size", "test_size"):
         if classes and getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
+    if settings.training.learning_rate in grid.learning_rates:
+        yield (
+            f"config: `grid.learning_rates` names {settings.training.learning_rate:g}, which is `training.learning_rate` "
+            "and run anyway; remove it."
+        )
+    if grid.learning_rates and not data.validation_size:
+        yield (
+            "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
+            "rate is chosen on."
+        )
     if grid.design == "slices":
         for name in ("constant_r", "constant_alpha"):
             if getattr(grid, name) is None:
