@@ -4,10 +4,11 @@ A text is right for a classifier when its difficulty, shared by all classifiers,
 classifier's ability (a Gaussian copula): expected accuracies are exact, and right and wrong go together over cells.
 """
 
+import aggregate_results
 import numpy as np
 import pandas as pd
 import yaml
-from lorastudy import comparisons, grid, metrics, records, settings, summary
+from lorastudy import grid, metrics, records, settings, summary
 
 CLASSES = 5
 CONFIG = {
@@ -131,13 +132,10 @@ def write(
 def gather(directory, study=None):
     """``summary.Results`` of a study on disk, through the same files as in the workflow."""
     study = study or settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
-    table = summary.build(grid.cells(study.grid), specs(study), directory)
-    files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "comparisons", "curves")}
+    files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files["confusion"] = directory / "results" / "confusion.json"
-    summary.write_csv(summary.curves(table, directory), files["curves"])
-    records.write_json(files["confusion"], summary.confusion(table, directory))
-    summary.write_csv(comparisons.build(table, study.block("statistics"), directory), files["comparisons"])
-    summary.write_csv(table, files["summary"])
+    cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
+    aggregate_results.main(files, cells, specs(study), study.block("statistics"), directory)
     blocks = ("study", "model", "data", "lora", "grid", "training", "statistics")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 
