@@ -19,7 +19,8 @@ STATED = ["paper", "reproduced", "difference"]
 NAMES = claims.NAMES | {"lora": "LoRA", "qlora": "QLoRA"}
 SCORES = {"accuracy": "accuracy", "f1": "F1"}
 LEVEL = claims.LEVEL
-WIDE = 24  # characters from which a column of text is broken over lines in LaTeX
+LINE, GAP = 118, 1.5  # characters of a line of a page in footnote size, and between two columns
+LONG = 45  # rows that fit on a page
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,9 @@ def tex(text):
 
 
 def latex(table, name):
-    """The table as a LaTeX float for ``booktabs``; it asks for no other package."""
+    """The table as LaTeX: a float, or a ``longtable`` where text has to be broken over lines or pages."""
     shown = table.shown.astype(str)
-    long = {column for column in shown if column in table.text and shown[column].str.len().max() > WIDE}
-    share = 0.92 / max(1, len(long) + 0.28 * (len(shown.columns) - len(long)))
-    columns = "".join(
-        f"p{{{share:.2f}\\linewidth}}" if column in long else "l" if column in table.text else "r" for column in shown
-    )
+    columns, broken = _columns(shown, table.text)
     style = shown.style.hide(axis="index").format(tex).format_index(tex, axis=1)
     if table.bold:
         marks = shown.copy()
@@ -181,21 +178,44 @@ def latex(table, name):
         for row, column in table.bold:
             marks.iloc[row, column] = "textbf:--rwrap;"
         style = style.apply(lambda _: marks, axis=None)
-    body = style.to_latex(column_format=f"@{{}}{columns}@{{}}", hrules=True)
-    notes = " ".join(tex(note) for note in table.notes)
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            "\\begin{table}",
-            "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-            f"\\caption{{{tex(table.caption)}}}",
-            f"\\label{{tab:{name.replace('_', '-')}}}",
-            body.strip(),
-            *([f"\\par\\smallskip\\raggedright\\scriptsize {notes}"] if notes else []),
-            "\\end{table}",
-            "",
-        ]
+    long = broken or len(shown) > LONG
+    body = style.to_latex(
+        column_format=f"@{{}}{columns}@{{}}",
+        hrules=True,
+        caption=tex(table.caption),
+        label=f"tab:{name.replace('_', '-')}",
+        **({"environment": "longtable"} if long else {"position_float": "centering"}),
     )
+    notes = " ".join(tex(note) for note in table.notes)
+    notes = f"\\par\\smallskip\\raggedright\\scriptsize {notes}\\par" if notes else ""
+    size = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"
+    if long:
+        lines = ["{" + size, body.strip(), notes, "}"]
+    else:
+        body = body.replace("\\centering\n", f"\\centering{size}\n", 1)
+        lines = [body.replace("\\end{table}", f"{notes}\n\\end{{table}}").strip()]
+    needs = "array, booktabs, longtable" if long else "booktabs"
+    return "\n".join([f"% needs \\usepackage{{{needs}}}", *filter(None, lines), ""])
+
+
+def _columns(shown, text):
+    """LaTeX's column types, and whether any breaks its text over lines: words do where the table is wider than a line."""
+    widths = {name: max(len(name), *shown[name].str.len(), 1) for name in shown}
+    words = {name: max(len(word) for cell in [name, *shown[name]] for word in cell.split() or [""]) for name in shown}
+    over = sum(widths.values()) + GAP * len(widths) - LINE
+    broken = [name for name in shown if name in text and widths[name] > 1.3 * words[name]] if over > 0 else []
+    if broken:
+        room = LINE - GAP * len(widths) - sum(widths[name] for name in shown if name not in broken)
+        share = {name: max(shown[name].str.len().mean(), 1) ** 0.8 for name in broken}
+        for name in broken:
+            widths[name] = max(words[name] + 1, int(room * share[name] / sum(share.values())))
+    kinds = [
+        f">{{\\raggedright\\arraybackslash}}p{{{0.95 * widths[name] / LINE:.3f}\\linewidth}}"
+        if name in broken
+        else ("l" if name in text else "r")
+        for name in shown
+    ]
+    return "".join(kinds), bool(broken)
 
 
 # What a note says
@@ -354,7 +374,7 @@ def hardware(inputs):
             f"Left out: {', '.join(f'{count} {status}' for status, count in counts.items())} of {len(cells)} cells."
         )
     return Table(
-        "Table 1. Hardware, fine-tuning time and memory.",
+        "The paper's Table 1: hardware, fine-tuning time and memory.",
         frame,
         shown,
         notes,
@@ -407,7 +427,7 @@ def memory_by_dtype(inputs):
         "parameters); int4 is NF4 with double quantization, its constants counted and the embedding left in 16 bits. "
         "Nothing here runs in int8 or fine-tunes all weights, so these have no value.",
     ]
-    return Table("Table 2. Memory of Llama-3-8B by number format.", frame, shown, notes, ("use", "format"))
+    return Table("The paper's Table 2: memory of Llama-3-8B by number format.", frame, shown, notes, ("use", "format"))
 
 
 # Table 3's rows as the engine would run them
@@ -479,7 +499,11 @@ def memory_by_method(inputs):
     else:
         notes.append(f"Measured: peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch.")
     return Table(
-        "Table 3. Memory of LoRA and QLoRA fine-tuning by component.", frame, shown, notes, ("type", "component")
+        "The paper's Table 3: memory of LoRA and QLoRA fine-tuning by component.",
+        frame,
+        shown,
+        notes,
+        ("type", "component"),
     )
 
 
@@ -600,7 +624,7 @@ def trainable_parameters(inputs):
             f"{inputs.model.split('/')[-1]}: the study's own cells, as their records say (percent of what the built model "
             "holds); the paper states nothing for it."
         )
-    return Table("Table 4. Trainable parameters.", frame, shown, notes, ("model", "targets"))
+    return Table("The paper's Table 4: trainable parameters.", frame, shown, notes, ("model", "targets"))
 
 
 # Table 5
@@ -667,7 +691,13 @@ def zero_shot(inputs):
     notes += [
         f"{NAMES[name]}: {row.status}, {row.reason}." for name, row in baselines.iterrows() if row.status != "finished"
     ]
-    return Table("Table 5. The base model before fine-tuning.", frame, shown, notes, ("classifier", "average", "score"))
+    return Table(
+        "The paper's Table 5: the base model before fine-tuning.",
+        frame,
+        shown,
+        notes,
+        ("classifier", "average", "score"),
+    )
 
 
 GUESSES = ("majority class", "chance")
@@ -691,11 +721,11 @@ def _guessing(confusion):
 
 
 def constant_r(inputs):
-    return _trend(inputs, "alpha", "r", "Section 3.1. Accuracy and F1 against alpha at constant r.")
+    return _trend(inputs, "alpha", "r", "The paper's section 3.1: accuracy and F1 against alpha at constant r.")
 
 
 def constant_alpha(inputs):
-    return _trend(inputs, "r", "alpha", "Section 3.2. Accuracy and F1 against r at constant alpha.")
+    return _trend(inputs, "r", "alpha", "The paper's section 3.2: accuracy and F1 against r at constant alpha.")
 
 
 def _trend(inputs, axis, constant, caption):
@@ -871,27 +901,29 @@ def lora_against_qlora(inputs):
             "LoRA − QLoRA": [interval(row.difference, row.low, row.high, form=signed) for row in frame.itertuples()],
             "p (Holm)": frame.p_holm.map(p_value),
             "p (equal)": frame.p_equivalent.map(p_value),
-            "only LoRA right": frame.only_a.map(whole),
-            "only QLoRA right": frame.only_b.map(whole),
-            "time ratio": frame.time_ratio.map(lambda value: number(value, 2)),
-            "memory ratio": frame.memory_ratio.map(lambda value: number(value, 2)),
+            "only one right": [
+                "–" if pd.isna(a) else f"{a} : {b}" for a, b in zip(frame.only_a, frame.only_b, strict=True)
+            ],
+            "time": frame.time_ratio.map(lambda value: number(value, 2)),
+            "memory": frame.memory_ratio.map(lambda value: number(value, 2)),
         }
     )
     single = ["learning rate"] if frame["view"].nunique() < 2 else []
     single += ["scaling"] if frame.scaling.nunique() < 2 else []
-    single += ["only LoRA right", "only QLoRA right"] if frame.only_a.isna().all() else []
+    single += ["only one right"] if frame.only_a.isna().all() else []
     margin = inputs.results.settings["statistics"]["equivalence_margin"]
     tests = sorted(set(pairs[pairs.family.eq("method")].test))
     notes = [
-        "Accuracies (fractions), paired on the same texts. Ratios: QLoRA / LoRA of training time and peak memory.",
+        "Accuracies (fractions), paired on the same texts. Time, memory: QLoRA / LoRA of training time and peak memory.",
         f"p (Holm): {' or '.join(tests) or 'no pair yet'}, corrected for the number of pairs; p (equal): two one-sided "
-        f"tests, small where the difference is within ± {margin:g}.",
+        f"tests, small where the difference is within ± {margin:g}."
+        + ("" if frame.only_a.isna().all() else " Only one right: texts that LoRA alone : QLoRA alone got right."),
         *_basis(inputs),
         *_views_note(points),
         *_holes(points),
     ]
     return Table(
-        "Section 3.3. LoRA against QLoRA, pair by pair.",
+        "The paper's section 3.3: LoRA against QLoRA, pair by pair.",
         frame,
         shown.drop(columns=single),
         notes,
@@ -910,8 +942,7 @@ def _side(row, name):
         return "–"
     if not row[f"{name}_seeds"]:
         return row[f"{name}_status"]
-    text = interval(row[f"{name}_accuracy"], row[f"{name}_accuracy_low"], row[f"{name}_accuracy_high"])
-    return text if row[f"{name}_status"] == "finished" else f"{text}†"
+    return number(row[f"{name}_accuracy"]) + ("" if row[f"{name}_status"] == "finished" else "†")
 
 
 # Claims and assumptions
@@ -922,30 +953,32 @@ def claims_table(inputs):
     import pandas as pd
 
     frame = claims.build(inputs.results, inputs.directory)
-    shown = {"learning rate": frame["view"]} if frame["view"].nunique() > 1 else {}
+    shown = {"": [str(i) for i in range(1, 1 + len(frame))]}
+    shown |= {"learning rate": frame["view"]} if frame["view"].nunique() > 1 else {}
     shown |= {"claim": frame.statement}
     if "paper" in frame:
         shown["paper"] = frame.paper
     shown |= {
         "found": frame.found,
         "verdict": frame.verdict,
-        "test": frame.test.replace("", "–"),
         "p for": frame.p_supported.map(p_value),
         "p against": frame.p_contradicted.map(p_value),
         "texts": [whole(value) if pd.notna(value) else "–" for value in frame.n],
         "seeds": [whole(value) if pd.notna(value) else "–" for value in frame.seeds],
     }
     margin = inputs.results.settings["statistics"]["equivalence_margin"]
+    tests = frame[frame.test.ne("")].groupby("test", sort=False).groups
     notes = [
         "Supported, contradicted or open: open says that this study is too small to tell. Differences are percentage "
         f"points of accuracy with 95% intervals; a difference under the margin of {100 * margin:g} points counts as none "
         "unless it is shown to be one. Tests at 5%.",
         *_claims_basis(inputs),
+        *(f"Test of {', '.join(str(i + 1) for i in rows)}: {test}." for test, rows in tests.items()),
         _study(inputs),
         *_views_note(inputs.results.points),
         *_holes(inputs.results.points),
     ]
-    words = ("learning rate", "claim", "paper", "found", "verdict", "test")
+    words = ("", "learning rate", "claim", "paper", "found", "verdict")
     return Table("What the data says about the paper's questions.", frame, pd.DataFrame(shown), notes, words)
 
 
