@@ -63,7 +63,7 @@ class Data:
 @dataclass(frozen=True)
 class Prompt:
     template: str
-    verbalizers: tuple
+    verbalizers: tuple | None
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _contradictions(settings):
             f"config: `data.class_names` has {len(data.class_names)} entries and `data.labels` {len(data.labels)}; "
             "name every class once, in the same order."
         )
-    elif classes and classes != len(settings.prompt.verbalizers):
+    elif classes and settings.prompt.verbalizers and classes != len(settings.prompt.verbalizers):
         yield (
             f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
             "give one a class, in the order of the classes."
