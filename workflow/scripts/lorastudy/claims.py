@@ -84,20 +84,31 @@ def build(results, directory=paper.DIRECTORY):
     margin = results.settings["statistics"]["equivalence_margin"]
     found = []
     for view, cells in tuning.views(results.summary).items():
-        of_view = results.comparisons[results.comparisons.view.eq(view) & results.comparisons.metric.eq("accuracy")]
-        study = _View(view, of_view, results.settings["grid"], margin)
-        found += [
-            *_gains(study, directory),
-            _depends(study, "r", "alpha"),
-            _depends(study, "alpha", "r"),
-            _targets(study),
-            _methods(study),
-        ]
+        of_view = results.comparisons[results.comparisons["view"].eq(view)]
+        found += about_accuracy(of_view, results.settings["grid"], margin, view, directory)
         if view == tuning.CONFIGURED:
             found += _costs(cells, directory)
     table = pd.DataFrame([asdict(claim) for claim in found])
     table = table.astype(dict.fromkeys(["n", "seeds", "units"], "Int64"))
     return table if results.settings["study"]["paper"] else table.drop(columns="paper")
+
+
+def about_accuracy(comparisons, grid, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
+    """The claims that are about accuracy, as a list of ``Claim``.
+
+    Args:
+        comparisons: of ``comparisons.build``, of one view.
+        grid: the configuration's block of that name.
+        margin: difference in accuracy below which two cells count as equally good.
+    """
+    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, margin)
+    return [
+        *_gains(study, directory),
+        _depends(study, "r", "alpha"),
+        _depends(study, "alpha", "r"),
+        _targets(study),
+        _methods(study),
+    ]
 
 
 @dataclass(frozen=True)
