@@ -4,9 +4,9 @@ The material at hand (tables, headings, abstract) states base accuracy, memory a
 is the reading of a question that data can support or contradict. The tests, all at 5% on the paired comparisons of
 ``comparisons``:
 
-- ``greater`` (a is better than b): supported when the two-sided test shows a difference and a is ahead; contradicted
-  when it is shown (one-sided) to be ahead by less than the margin. A difference below the margin counts as none
-  unless it is shown to be one.
+- ``greater`` (a is better than b): supported when a is ahead and the difference is shown, contradicted when it is shown
+  to be less than the margin (its 95% interval lies above 0, or below the margin). A difference below the margin counts
+  as none unless it is shown to be one.
 - ``depends`` (accuracy depends on r): supported when any two values differ, or there is a trend, after Holm's
   correction for all of these tests; contradicted when all values have run and every two of them are equivalent.
 - ``equal`` (a is as good as b): supported when two one-sided tests show the difference to be within the margin;
@@ -134,7 +134,7 @@ def _size(row):
 def greater(row, margin):
     """Verdict on a being better than b, with the two p values. ``row`` is a row of the comparisons."""
     ahead = row.p if row.difference > 0 else 1 - row.p / 2
-    not_ahead = estimate_of(row).p_below(margin)
+    not_ahead = min(1.0, 2 * estimate_of(row).p_below(margin))
     verdict = SUPPORTED if ahead < LEVEL else CONTRADICTED if not_ahead < LEVEL else OPEN
     return verdict, ahead, not_ahead
 
@@ -189,7 +189,7 @@ def _gains(study, directory):
                 value=row.difference,
                 low=row.low,
                 high=row.high,
-                test=f"{row.test}: two-sided for a difference, one-sided against {_margin(study)}",
+                test=f"{row.test}: against no difference, and against {_margin(study)}",
                 p_supported=ahead,
                 p_contradicted=not_ahead,
                 **_size(row),
@@ -268,7 +268,7 @@ def _targets(study):
         value=row.difference,
         low=row.low,
         high=row.high,
-        test=f"{row.test}: two-sided for a difference, one-sided against {_margin(study)}",
+        test=f"{row.test}: against no difference, and against {_margin(study)}",
         p_supported=ahead,
         p_contradicted=not_ahead,
         **_size(row),
