@@ -120,9 +120,9 @@ def test_texts_and_seeds_are_counted(study):
 
 
 def row(difference, se, runs=1, **more):
-    estimate = paired.Estimate(difference, se, 0.0, 10**7, runs)
+    estimate = paired.Estimate(difference, se, 0.0, se, 10**7, runs)
     return pd.Series(
-        {"difference": difference, "se_texts": se, "se_runs": 0.0, "n": 10**7, "runs": runs, "p": estimate.p_value(),
+        {"difference": difference, "se_texts": se, "se_runs": 0.0, "se_fixed": se, "n": 10**7, "runs": runs, "p": estimate.p_value(),
          "p_equivalent": estimate.p_equivalent(0.02), **more}
     )  # fmt: skip
 

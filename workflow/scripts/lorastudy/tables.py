@@ -579,7 +579,9 @@ def trainable_parameters(inputs):
                     "all_parameters": row["paper_all_parameters"],
                 }
             )
-        for (targets, r), group in own.groupby(["targets", "r"], sort=False):
+        for (targets, r), group in own.sort_values(["targets", "r"], ascending=[False, True]).groupby(
+            ["targets", "r"], sort=False
+        ):
             trainable, everything = group.trainable_parameters.iloc[0], group.all_parameters.iloc[0]
             rows.append(
                 {
@@ -834,9 +836,13 @@ def _best(inputs, points, axis, score):
     ):
         pairs = comparisons[comparisons.family.eq(family)]
         constant = ["view", "scaling", "alpha" if axis == "r" else "r"]
-        for _, group in points[points.seeds.gt(0)].groupby([*constant, *others], sort=False):
-            best = group.loc[group[score].astype(float).idxmax()]
-            rest = set(group.point) - {best.point}
+        for _, group in points.groupby([*constant, *others], sort=False):
+            # what has not run may be better still; what has diverged is not
+            if (group.seeds.eq(0) & group.status.ne("diverged")).any() or group.seeds.eq(0).all():
+                continue
+            finished = group[group.seeds.gt(0)]
+            best = finished.loc[finished[score].astype(float).idxmax()]
+            rest = set(finished.point) - {best.point}
             of_view = pairs[pairs.view.eq(best.view)]
             beaten = {
                 *of_view.b[of_view.a.eq(best.point) & of_view.difference.gt(0) & of_view.p_holm.lt(LEVEL)],
@@ -1010,7 +1016,8 @@ def assumptions(inputs):
     )
     notes = [
         "Stated: in the paper's tables, headings or abstract. Derived: follows from what they state. Assumed: not in "
-        "them; the body text is not at hand."
+        "them; the body text is not at hand. Reasons are those for the values of the paper's study "
+        "(the repository's config.yaml).",
     ]
     return Table("What this study takes from the paper, and what it assumes.", frame, shown, notes, tuple(shown))
 
