@@ -39,7 +39,8 @@ class Estimate:
 
         The parts are joined as squares, each with the quantile of its own t distribution: unlike one quantile for
         the sum (Satterthwaite), this keeps its coverage when a few runs make up most of the variance. A few runs may
-        agree by chance: the width is at least ``FLOOR`` of what the texts alone would give these runs.
+        agree by chance: the width is at least ``FLOOR`` of what the texts alone would give these runs; all of it for
+        two runs, which say next to nothing of their spread.
         """
         from scipy.special import stdtrit  # the quantile of t; scipy.stats.t.ppf is a hundred times slower
 
@@ -48,7 +49,8 @@ class Estimate:
         width = of_texts * self.se_texts
         if self.se_runs:
             width = np.hypot(width, stdtrit(self.runs - 1, tail) * self.se_runs)
-        return float(max(width, FLOOR * of_texts * self.se_fixed))
+        least = 1.0 if self.runs == 2 else FLOOR
+        return float(max(width, least * of_texts * self.se_fixed))
 
     def interval(self, coverage=COVERAGE):
         width = self.half_width(coverage)
