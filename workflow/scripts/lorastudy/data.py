@@ -143,56 +143,62 @@ def _choose(table, data, labels):
     usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
     usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
 
-    spare = SPARE
-    while True:
-        candidates = usable[usable["place"] < usable["split"].map(wanted) * (1 + spare) + 10]
-        distinct = candidates[duplicates.distinct(candidates["text"].tolist())]
-        available = distinct.groupby(["split", "class"]).size()
-        short = [
-            (pool, index)
-            for pool in pools
-            for index in range(len(labels))
-            if available.get((pool, index), 0) < wanted[pool]
-        ]
-        if not short:
-            break
-        if len(candidates) == len(usable):
-            raise DataError(_shortage(short, available, wanted, pools, table, labels, data))
-        spare = 2 * spare + 1
-
-    chosen = {}
-    place = distinct.groupby(["split", "class"]).cumcount()
-    for pool, taken in pools.items():
+    chosen, taken, near, among = {}, [], 0, 0
+    for pool, splits in pools.items():
+        candidates, distinct = _distinct(usable[usable["split"] == pool], wanted[pool], len(labels), taken)
+        near, among = near + len(candidates) - len(distinct), among + len(candidates)
+        available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
+        if available.min() < wanted[pool]:
+            raise DataError(
+                _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
+            )
+        place = distinct.groupby("class").cumcount()
         begin = 0
-        for split in taken:
-            part = distinct[(distinct["split"] == pool) & (place >= begin) & (place < begin + need[split])]
+        for split in splits:
+            part = distinct[(place >= begin) & (place < begin + need[split])]
             chosen[split] = part.sort_values("key")
+            taken += part["text"].tolist()
             begin += need[split]
     removed = {
         "contradictory_copies": int(contradictory.sum()),
         "repeated_copies": int(repeated.sum()),
-        "near_duplicates": len(candidates) - len(distinct),
-        "near_duplicates_among": len(candidates),
+        "near_duplicates": near,
+        "near_duplicates_among": among,
         "near_duplicate_threshold": duplicates.THRESHOLD,
     }
     return chosen, removed
 
 
+def _distinct(pool, wanted, classes, taken):
+    """The rows of a pool that were looked at, and those of them without a near-duplicate before them or in ``taken``.
+
+    No more are looked at than it takes to find ``wanted`` of each class, since most of a large source is not needed.
+    """
+    spare = SPARE
+    while True:
+        candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
+        distinct = candidates[duplicates.distinct(taken + candidates["text"].tolist())[len(taken) :]]
+        enough = (distinct.groupby("class").size() >= wanted).sum() == classes
+        if enough or len(candidates) == len(pool):
+            return candidates, distinct
+        spare = 2 * spare + 1
+
+
 def _key(seed, text):
-    """64 bits that stand for a text under a seed, evenly spread."""
+    """63 bits that stand for a text under a seed, evenly spread."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest()) >> 1
 
 
-def _shortage(short, available, wanted, pools, table, labels, data):
-    pool, index = short[0]
-    rows = int(((table["split"] == pool) & (table["class"] == index)).sum())
-    have = int(available.get((pool, index), 0))
+def _shortage(available, wanted, table, pools, pool, labels, data):
+    index = next(index for index in range(len(labels)) if available[index] < wanted)
+    have, rows = int(available[index]), int((table["class"] == index).sum())
     sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
     unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
-    others = f" So it is with {len(short) - 1} more." if len(short) > 1 else ""
+    more = int((available < wanted).sum()) - 1
+    others = f" So it is with {more} more." if more else ""
     return (
-        f"{Source.of(data).called(pool)}: class {labels[index]!r} has {have} usable texts{unused} and needs "
-        f"{wanted[pool]} ({sizes}, over {len(labels)} classes); lower the sizes or add texts.{others}"
+        f"{Source.of(data).called(pool)}: class {labels[index]!r} has {have} usable texts{unused} and needs {wanted} "
+        f"({sizes}, over {len(labels)} classes); lower the sizes or add texts.{others}"
     )
 
 
@@ -292,10 +298,9 @@ def _shortened(text, begin, spans, surplus, template, max_length):
     """
     starts = [start for start, end in spans if begin <= start < begin + len(text) and end > start]
     left = starts[-surplus] - begin if surplus <= len(starts) else 0
-    text = text[: min(left, len(text) - 1)]
-    if not text:
+    if not left:
         raise DataError(
             f"config: the template {template!r} leaves no room for a text in `data.max_length`, {max_length} tokens; "
             "shorten the template or raise `data.max_length`."
         )
-    return text
+    return text[:left]
