@@ -7,9 +7,15 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/baseline.smk"
-include: "workflow/rules/cells.smk"
+
+
+if not ONLY_PAPER:
+
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/baseline.smk"
+    include: "workflow/rules/cells.smk"
+
+
 include: "workflow/rules/paper.smk"
 
 
@@ -28,7 +34,8 @@ rule figures:
 
 
 rule:
-    name: "figures/"
+    name:
+        "figures/"
     input:
         FIGURES,
 
@@ -39,6 +46,7 @@ rule paper_tables:
 
 
 rule:
-    name: "paper_tables/"
+    name:
+        "paper_tables/"
     input:
         TABLES,

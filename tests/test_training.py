@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 HYPER = settings.Training(
     epochs=2, batch_size=6, learning_rate=1e-2, head_learning_rate=None, scheduler="linear", warmup_ratio=0.1,
-    weight_decay=0.01, max_grad_norm=1.0,
+    weight_decay=0.01, max_grad_norm=1.0, initial_seed=None, order_seed=None,
 )  # fmt: skip
 EXECUTION = settings.Execution(micro_batch_tokens=64, evaluation_tokens=256, checkpoint_minutes=10, log_every_steps=1)
 CELL = grid.Cell("lora", "all-linear", 4, 8, 1)

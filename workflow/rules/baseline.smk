@@ -50,23 +50,10 @@ rule zero_shot:
     resources:
         gpu=1,
     params:
-        spec={name: SETTINGS.block(name) for name in ("model", "data", "prompt")},
+        spec=baseline_spec(),
         statistics=SETTINGS.block("statistics"),
         seed=SETTINGS.grid.seeds[0],
     message:
         "Measuring the base model ({wildcards.baseline})"
     script:
         "../scripts/zero_shot.py"
-
-
-rule count_parameters:
-    output:
-        "results/parameters.csv",
-    log:
-        "logs/count_parameters.log",
-    conda:
-        "../../envs/train.yaml"
-    message:
-        "Counting the trainable parameters of the paper's model"
-    script:
-        "../scripts/count_parameters.py"

@@ -30,6 +30,7 @@ rule evaluate_cell:
     input:
         base=base_of,
         card="results/data/card.json",
+        validation="results/data/validation.parquet",
         test="results/data/test.parquet",
         adapter="results/cells/{cell}/adapter",
         record="results/cells/{cell}/training.json",

@@ -3,19 +3,25 @@
 import sys
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy import data as study_data
-from lorastudy import grid, model, records, settings
+from lorastudy import figures, grid, model, records, settings, summary, tables
 
 
 def checked(step, *arguments):
     """Run a check of the library; its faults end the workflow in one line each, before any job."""
     try:
         return step(*arguments)
-    except (settings.ConfigError, study_data.DataError, model.ModelError, records.PlaceError) as fault:
+    except (
+        settings.ConfigError,
+        study_data.DataError,
+        model.ModelError,
+        records.PlaceError,
+    ) as fault:
         raise WorkflowError(str(fault)) from None
 
 
@@ -26,6 +32,27 @@ CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
 checked(model.check, SETTINGS.model)
 checked(study_data.check, SETTINGS.data)
+
+
+def results_as_they_are():
+    """Whether only tables and figures are asked for: they are then made of the results that there are.
+
+    Nothing is trained for them, not even if a setting was changed since; such a result is shown as out of date.
+    """
+    asked = get_argument_parser().parse_known_args()[0]
+    paper = ("figures", "paper_tables")
+    return bool(asked.targets) and all(
+        target.split("/")[0] in paper for target in asked.targets
+    )
+
+
+def is_job():
+    """Whether this Snakemake runs a single job for another one, which has made all that the job needs."""
+    return bool(get_argument_parser().parse_known_args()[0].target_jobs)
+
+
+ONLY_PAPER = results_as_they_are()
+AS_IT_IS = ONLY_PAPER or is_job()
 
 
 localrules:
@@ -61,8 +88,13 @@ def cell_spec(cell):
         "model": SETTINGS.block("model"),
         "data": SETTINGS.block("data"),
         "lora": SETTINGS.block("lora"),
-        "training": SETTINGS.block("training"),
+        "training": SETTINGS.block("training") | CELLS[cell].training_overrides(),
     }
+
+
+def baseline_spec():
+    """The same of a baseline."""
+    return {name: SETTINGS.block(name) for name in ("model", "data", "prompt")}
 
 
 def spec_of(wildcards):

@@ -1,10 +1,14 @@
 """Evaluate one fine-tuned cell on the test texts."""
 
 from lorastudy import data, evaluation, logs, model, records, settings
+from lorastudy import metrics as scores
 
 
-def main(base, card, test, adapter, record, predictions, metrics, spec, statistics, execution, threads):
-    """Arguments are the rule's files and settings. A cell that diverged gets a record without metrics."""
+def main(base, card, validation, test, adapter, record, predictions, metrics, spec, statistics, execution, threads):
+    """Arguments are the rule's files and settings. A cell that diverged gets a record without metrics.
+
+    The validation texts, where there are any, are only for choosing a learning rate: nothing else is read off them.
+    """
     import torch
 
     model.offline()
@@ -12,18 +16,24 @@ def main(base, card, test, adapter, record, predictions, metrics, spec, statisti
     classes = len(records.read_json(card)["labels"])
     status = records.read_json(record)["status"]
     texts = data.read_split(test)
-    probability = cost = None
+    selection = data.read_split(validation)
+    probability = cost = on_validation = None
     if status == "finished":
         classifier = model.load_classifier(base, classes, spec["model"]["dtype"], spec["cell"]["seed"])
         tokens = settings.Execution(**execution).evaluation_tokens
-        probability, cost = evaluation.probabilities(model.load_adapters(classifier, adapter), texts.input_ids, tokens)
+        classifier = model.load_adapters(classifier, adapter)
+        probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
+        if len(selection):
+            on_validation = scores.summary(
+                selection.label, evaluation.probabilities(classifier, selection.input_ids, tokens)[0]
+            )
     evaluation.write(
         predictions,
         metrics,
         texts,
         probability,
         statistics,
-        {"cell": spec["cell"], "status": status},
+        {"cell": spec["cell"], "status": status, "validation": on_validation},
         cost,
         records.provenance(spec, spec["cell"]["seed"], evaluation.inputs(base, card)),
     )

@@ -14,8 +14,10 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
     inputs = evaluation.inputs(base, card)
-    classifier = model.load_classifier(base, classes, spec["model"]["dtype"], cell.seed)
-    peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]))
+    hyper = settings.Training(**spec["training"])
+    initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
+    classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
+    peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]), initial)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
     texts = data.read_split(train)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
@@ -23,9 +25,9 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
         peft_model,
         texts.input_ids,
         texts.label,
-        settings.Training(**spec["training"]),
+        hyper,
         settings.Execution(**execution),
-        cell.seed,
+        cell.seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
     allocated, reserved, meter = training.peak_memory()

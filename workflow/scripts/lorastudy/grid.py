@@ -1,7 +1,13 @@
-"""The cells of a study: one fine-tuning run for each (method, targets, r, alpha, seed) of the grid."""
+"""The cells of a study: one fine-tuning run for each (method, targets, r, alpha, seed) of the grid.
+
+Two more axes are off by default: the learning rate and how alpha scales the adapters. A cell at their default has
+neither in its name nor in its record, so that switching an axis on leaves it as it is.
+"""
 
 import difflib
 from dataclasses import asdict, dataclass
+
+STANDARD = "standard"
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,8 @@ class Cell:
         r: rank of the adapters.
         alpha: the adapters' output is scaled by alpha / r.
         seed: seed of head, adapters and order of the data.
+        learning_rate: peak learning rate of this cell; None for ``training.learning_rate``.
+        scaling: ``standard`` (alpha / r) or ``rank-stabilised`` (alpha / sqrt(r)).
     """
 
     method: str
@@ -21,14 +29,24 @@ class Cell:
     r: int
     alpha: float
     seed: int
+    learning_rate: float | None = None
+    scaling: str = STANDARD
 
     @property
     def id(self):
         """Name of the cell's directory. An index into the grid: look the cell up, never take the name apart."""
-        return f"{self.method}_{self.targets}_r{self.r}_a{self.alpha:g}_s{self.seed}"
+        rate = "" if self.learning_rate is None else f"_lr{self.learning_rate:g}"
+        scaling = "" if self.scaling == STANDARD else "_rs"
+        return f"{self.method}_{self.targets}_r{self.r}_a{self.alpha:g}{rate}{scaling}_s{self.seed}"
+
+    def training_overrides(self):
+        """The keys of the configuration's block ``training`` that this cell has values of its own for."""
+        return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
 
     def as_dict(self):
-        return asdict(self)
+        """Plain dictionary, without the axes that are at their default."""
+        default = {"learning_rate": None, "scaling": STANDARD}
+        return {key: value for key, value in asdict(self).items() if key not in default or value != default[key]}
 
 
 def points(grid):
@@ -40,11 +58,13 @@ def points(grid):
 
 
 def cells(grid):
-    """All cells of a ``settings.Grid`` by id, in the order of seeds, methods, targets, r and alpha."""
+    """All cells of a ``settings.Grid`` by id: the standard ones first, by seeds, methods, targets, r and alpha."""
     return {
         cell.id: cell
         for cell in (
-            Cell(method, targets, r, alpha, seed)
+            Cell(method, targets, r, alpha, seed, learning_rate, scaling)
+            for scaling in sorted(grid.scaling, key=lambda name: name != STANDARD)
+            for learning_rate in (None, *grid.learning_rates)
             for seed in grid.seeds
             for method in grid.methods
             for targets in grid.targets

@@ -77,6 +77,14 @@ def evaluate(label, probabilities, resamples, seed):
     return result
 
 
+def summary(label, probabilities):
+    """Number of texts, accuracy (a fraction) and nll (nats) of one classifier, without intervals."""
+    label, probabilities = np.asarray(label), np.asarray(probabilities, dtype=np.float64)
+    _check(label, probabilities)
+    right = probabilities.argmax(axis=1) == label
+    return {"n": len(label), "accuracy": float(right.mean()), "nll": float(_surprise(label, probabilities).mean())}
+
+
 def _check(label, probabilities):
     if probabilities.ndim != 2 or label.shape != probabilities.shape[:1] or not len(label):
         raise ValueError(f"labels of shape {label.shape} do not go with probabilities of shape {probabilities.shape}")

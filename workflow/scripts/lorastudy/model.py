@@ -354,14 +354,15 @@ def lora_config(cell, lora):
     from peft import LoraConfig
 
     common = {"r": cell.r, "lora_alpha": cell.alpha, "lora_dropout": lora.dropout, "bias": "none"}
+    common["use_rslora"] = cell.scaling == "rank-stabilised"
     if cell.targets == "all-linear" and lora.head == "paper":
         return LoraConfig(target_modules=[*ALL_LINEAR, HEAD], modules_to_save=[f"{HEAD}.base_layer"], **common)
     modules = ALL_LINEAR if cell.targets == "all-linear" else ATTENTION
     return LoraConfig(target_modules=list(modules), task_type="SEQ_CLS", **common)
 
 
-def add_adapters(model, cell, lora):
-    """Put a cell's adapters on a classifier of ``load_classifier``. Their first values come from ``cell.seed``.
+def add_adapters(model, cell, lora, seed=None):
+    """Put a cell's adapters on a classifier of ``load_classifier``. Their first values come from ``seed``, else the cell's.
 
     Returns:
         ``peft.PeftModel`` in which adapters and head, and nothing else, require gradients.
@@ -372,7 +373,7 @@ def add_adapters(model, cell, lora):
     import torch
     from peft import get_peft_model
 
-    torch.manual_seed(cell.seed)
+    torch.manual_seed(cell.seed if seed is None else seed)
     try:
         peft_model = get_peft_model(model, lora_config(cell, lora), autocast_adapter_dtype=False)
     except ValueError as fault:

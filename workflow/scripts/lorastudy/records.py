@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -52,14 +53,26 @@ def write_json(path, content):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each process: two jobs that write one record never mix their lines.
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
-    with temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w") as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+
+
+@contextmanager
+def replacing(path):
+    """A path to write to, which takes the place of ``path`` at the end and is removed on a fault.
+
+    Its name is one of its own for each process: two jobs that write one record never mix their lines.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path):

@@ -63,7 +63,7 @@ class Data:
 @dataclass(frozen=True)
 class Prompt:
     template: str
-    verbalizers: tuple
+    verbalizers: tuple | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Grid:
     constant_r: int | None
     constant_alpha: float | None
     seeds: tuple
+    learning_rates: tuple
+    scaling: tuple
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    initial_seed: int | None
+    order_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,7 @@ def _contradictions(settings):
             f"config: `data.class_names` has {len(data.class_names)} entries and `data.labels` {len(data.labels)}; "
             "name every class once, in the same order."
         )
-    elif classes and classes != len(settings.prompt.verbalizers):
+    elif classes and settings.prompt.verbalizers and classes != len(settings.prompt.verbalizers):
         yield (
             f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
             "give one a class, in the order of the classes."
@@ -267,6 +271,16 @@ def _contradictions(settings):
     for split in ("train_size", "test_size"):
         if classes and getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
+    if settings.training.learning_rate in grid.learning_rates:
+        yield (
+            f"config: `grid.learning_rates` names {settings.training.learning_rate:g}, which is `training.learning_rate` "
+            "and run anyway; remove it."
+        )
+    if grid.learning_rates and not data.validation_size:
+        yield (
+            "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
+            "rate is chosen on."
+        )
     if grid.design == "slices":
         for name in ("constant_r", "constant_alpha"):
             if getattr(grid, name) is None:

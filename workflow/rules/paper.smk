@@ -1,0 +1,108 @@
+"""From records to the paper's tables and figures. No torch from here on, and nothing that takes long."""
+
+RESULTS = {
+    "summary": "results/summary.csv",
+    "comparisons": "results/comparisons.csv",
+    "curves": "results/curves.csv",
+    "confusion": "results/confusion.json",
+}
+TABLES = expand(
+    "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+)
+FIGURES = expand(
+    "figures/{figure}.{format}",
+    figure=figures.names(SETTINGS.grid),
+    format=[*figures.FORMATS, "txt"],
+)
+
+
+def records_of_study(wildcards):
+    """Records that the summary is made of: all of the grid's, or those that there are when nothing may be trained."""
+    wanted = [f"results/zero_shot/{name}/metrics.json" for name in summary.BASELINES]
+    wanted += [f"results/cells/{cell}/metrics.json" for cell in CELLS]
+    if not AS_IT_IS:
+        return wanted
+    present = [path for path in wanted if Path(path).exists()]
+    if not present:
+        raise WorkflowError(
+            "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
+            "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
+        )
+    return present
+
+
+def tables_settings(wildcards):
+    return {
+        name: SETTINGS.block(name)
+        for name in ("study", "model", "data", "lora", "grid", "training", "statistics")
+    }
+
+
+rule aggregate_results:
+    input:
+        records_of_study,
+    output:
+        **RESULTS,
+    log:
+        "logs/aggregate_results.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        cells={name: cell.as_dict() for name, cell in CELLS.items()},
+        specs={name: cell_spec(name) for name in CELLS}
+        | {name: baseline_spec() for name in summary.BASELINES},
+        statistics=SETTINGS.block("statistics"),
+    message:
+        "Gathering the records of the study"
+    script:
+        "../scripts/aggregate_results.py"
+
+
+rule make_table:
+    input:
+        **RESULTS,
+        parameters="results/parameters.csv",
+    output:
+        **{format: f"paper_tables/{{table}}.{format}" for format in tables.FORMATS},
+    log:
+        "logs/make_table_{table}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=tables_settings,
+    message:
+        "Making {wildcards.table}"
+    script:
+        "../scripts/make_table.py"
+
+
+rule plot_figure:
+    input:
+        **RESULTS,
+    output:
+        **{format: f"figures/{{figure}}.{format}" for format in figures.FORMATS},
+        caption="figures/{figure}.txt",
+    log:
+        "logs/plot_{figure}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=tables_settings,
+        style=SETTINGS.block("figures"),
+    message:
+        "Drawing {wildcards.figure}"
+    script:
+        "../scripts/plot_figure.py"
+
+
+rule count_parameters:
+    output:
+        "results/parameters.csv",
+    log:
+        "logs/count_parameters.log",
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Counting the trainable parameters of the paper's model"
+    script:
+        "../scripts/count_parameters.py"

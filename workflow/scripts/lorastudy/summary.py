@@ -1,0 +1,189 @@
+"""The study in one table: a row a cell and one a baseline, whatever became of it; and what tables and figures read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy import metrics, records
+
+BASELINES = ("head", "prompt")
+
+IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learning_rate", "seed", "status", "reason"]
+SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
+FROM_TRAINING = [
+    "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
+    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "resumes",
+    "micro_batch_tokens", "energy_kwh", "final_loss", "diverged_step", "diverged_learning_rate",
+]  # fmt: skip
+FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
+COLUMNS = [
+    *IDENTITY,
+    "n_test",
+    *SCORES,
+    "validation_accuracy",
+    "validation_nll",
+    *FROM_TRAINING,
+    *(f"evaluation_{name}" for name in FROM_EVALUATION),
+    "device",
+    "git_commit",
+    "git_dirty",
+    "time_utc",
+]
+WHOLE = [
+    "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
+    "micro_batch_tokens", "diverged_step",
+]  # fmt: skip
+TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "device"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that tables, figures and the report are made from.
+
+    Attributes:
+        summary: data frame with the columns ``COLUMNS``, a row a cell (in the grid's order) and one a baseline (last).
+        comparisons: data frame of paired comparisons on the same texts.
+        curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
+        confusion: id → confusion matrix (list of rows, rows true), of all that have one.
+        settings: the configuration's blocks that tables and figures depend on, by name.
+    """
+
+    summary: "pd.DataFrame"  # noqa: F821
+    comparisons: "pd.DataFrame"  # noqa: F821
+    curves: "pd.DataFrame"  # noqa: F821
+    confusion: dict
+    settings: dict
+
+    @property
+    def cells(self):
+        return self.summary[self.summary.kind == "cell"]
+
+    @property
+    def baselines(self):
+        """Rows of the base model before fine-tuning, by name (``head``, ``prompt``)."""
+        return self.summary[self.summary.kind == "baseline"].set_index("id")
+
+
+def load(summary, comparisons, curves, confusion, settings):
+    """``Results`` from the files that ``aggregate_results`` wrote."""
+    import pandas as pd
+
+    kinds = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(TEXT, "str")
+    return Results(
+        summary=pd.read_csv(summary, dtype=kinds),
+        comparisons=pd.read_csv(comparisons),
+        curves=pd.read_csv(curves),
+        confusion=records.read_json(confusion),
+        settings=settings,
+    )
+
+
+def build(cells, specs, study_directory="."):
+    """The summary as a data frame.
+
+    A result that does not belong to the study's present configuration is not mixed with the others: its row has the
+    status ``stale`` and no numbers.
+
+    Args:
+        cells: the grid's cells by id.
+        specs: what defines the result of each cell and baseline by id, as its record says it.
+    """
+    import pandas as pd
+
+    rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
+    rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+
+
+def _cell_row(cell, spec, study):
+    directory = study / "results" / "cells" / cell.id
+    row = {
+        "id": cell.id,
+        "kind": "cell",
+        **cell.as_dict(),
+        "scaling": cell.scaling,
+        "learning_rate": spec["training"]["learning_rate"],
+    }
+    return row | _result(
+        directory, spec, [study / "logs" / "cells" / f"{cell.id}.{job}.log" for job in ("evaluate", "finetune")]
+    )
+
+
+def _baseline_row(name, spec, study):
+    directory = study / "results" / "zero_shot" / name
+    return {"id": name, "kind": "baseline"} | _result(directory, spec, [study / "logs" / f"zero_shot_{name}.log"])
+
+
+def _result(directory, spec, logs):
+    """Status, reason and, of a result that belongs to ``spec``, every number."""
+    measured = _read(directory / "metrics.json")
+    if measured is None:
+        return {"status": "missing", "reason": _why_missing(logs)}
+    if changed := _difference(measured["provenance"]["config"], spec):
+        return {"status": "stale", "reason": f"made with another {changed}; run it again"}
+    trained = _read(directory / "training.json") or {}
+    row = {"status": measured["status"], "n_test": measured["n_test"]}
+    if row["status"] == "diverged":
+        row["reason"] = (
+            f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
+        )
+    row |= {name: trained.get(name) for name in FROM_TRAINING} | (measured["metrics"] or {})
+    if measured.get("validation"):
+        row |= {f"validation_{name}": measured["validation"][name] for name in ("accuracy", "nll")}
+    row |= {f"evaluation_{name}": (measured["evaluation"] or {}).get(name) for name in FROM_EVALUATION}
+    provenance = (trained or measured)["provenance"]
+    row |= {name: provenance[name] for name in ("git_commit", "git_dirty", "time_utc")}
+    return row | {"device": provenance["hardware"]["device"]}
+
+
+def _read(path):
+    return records.read_json(path) if path.exists() else None
+
+
+def _why_missing(logs):
+    """What the newest log of a job says last; that it has not run where there is none."""
+    written = [path for path in logs if path.exists()]
+    if not written:
+        return "not run yet"
+    lines = written[0].read_text(errors="replace").strip().splitlines()
+    return f"not finished; {written[0].name} ends: {lines[-1] if lines else 'nothing yet'}"
+
+
+def _difference(one, other, path=""):
+    """Name of the first key in which two nested dictionaries differ; empty if they are equal."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return "" if one == other else path
+    for key in dict.fromkeys([*one, *other]):
+        if found := _difference(one.get(key), other.get(key), f"{path}.{key}".lstrip(".")):
+            return found
+    return ""
+
+
+def curves(summary, study_directory="."):
+    """Training logs of all cells of the summary that have one, as a data frame."""
+    import pandas as pd
+
+    parts = []
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
+        part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
+        part.insert(0, "id", name)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "step", "loss"])
+
+
+def confusion(summary, study_directory="."):
+    """Confusion matrices by id of all finished cells and baselines."""
+    matrices = {}
+    for row in summary[summary.status.eq("finished")].itertuples():
+        kind = "cells" if row.kind == "cell" else "zero_shot"
+        matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
+            "confusion"
+        ]
+    return matrices
+
+
+def write_csv(frame, path):
+    """Write a data frame as CSV, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with records.replacing(path) as temporary:
+        frame.to_csv(temporary, index=False)
