@@ -268,8 +268,8 @@ def _contradictions(settings):
             f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
             "give one a class, in the order of the classes."
         )
-    for split in ("train_size", "test_size"):
-        if classes and getattr(data, split) < classes:
+    for split in ("train_size", "validation_size", "test_size"):
+        if classes and 0 < getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
     if settings.training.learning_rate in grid.learning_rates:
         yield (
