@@ -248,7 +248,7 @@ def hub():
     """Address of a server that answers as the hub does for a gated model and for a data set that is not there."""
 
     class Hub(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             gated = "/models/" in self.path
             self.send_response(403 if gated else 404)
             self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")

@@ -45,5 +45,5 @@ def test_every_requirement_is_pinned():
 
 
 def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
-    assert settings.PACKAGED_DATA == tuple(packaged.PACKAGES)
-    assert settings.PACKAGED_MODELS == tuple(model.PACKAGED)
+    assert tuple(packaged.PACKAGES) == settings.PACKAGED_DATA
+    assert tuple(model.PACKAGED) == settings.PACKAGED_MODELS
