@@ -288,7 +288,7 @@ def test_faults(prepared, tmp_path, fault):
         prepared(rows, **keys)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 600
-    assert not list(tmp_path.rglob("card.json"))
+    assert not (tmp_path / "study" / "data").exists()
 
 
 def test_a_shortage_in_the_test_file_names_it(prepared):

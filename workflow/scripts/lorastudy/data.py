@@ -59,7 +59,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
     int32). A split of size 0 has the columns and no rows. Equal input gives equal bytes.
 
     - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
-      where it stands in the source.
+      where it stands in the source. More training texts leave the test and validation texts as they are.
     - Texts that are equal but for case, spacing and punctuation (``duplicates.normalised``) are one text: a single
       copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
     - Of nearly identical texts (``duplicates.distinct``) one is used, so none has a twin in another split. One in the
@@ -72,8 +72,9 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
         tokenizer_directory: directory of the model's tokenizer.
 
     Raises:
-        DataError: a class has fewer usable texts than the sizes need; ``data.class_names`` does not fit the classes;
-            the template alone fills ``data.max_length``; a text gives no token.
+        DataError: a class has fewer usable texts than the sizes need, or a size has fewer texts than there are
+            classes; ``data.class_names`` does not fit the classes; the template alone fills ``data.max_length``; a
+            text gives no token. Nothing is written then.
     """
     from transformers import AutoTokenizer
 
@@ -94,12 +95,12 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
     table["class"] = table["label"].map(index).astype("int64")
     chosen, removed = _choose(table, data, labels)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
     output_directory = Path(output_directory)
     output_directory.mkdir(parents=True, exist_ok=True)
     splits, fingerprint = {}, hashlib.sha256()
     for split in reversed(SPLITS):
-        part = chosen[split]
-        tokens, truncated = encode(tokenizer, data.template, part["text"], data.max_length)
+        part, (tokens, truncated) = chosen[split], encoded[split]
         _write_split(output_directory / f"{split}.parquet", part, tokens)
         splits[split] = _description(part, tokens, truncated, getattr(data, f"{split}_size"), labels)
         for row in zip(part["id"], part["text"], map(int, part["class"])):
