@@ -293,10 +293,16 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     (tmp_path / "train.csv").write_bytes(GOOD)
     data.fetch(source(), tmp_path / "source.parquet", tmp_path)
     before = (tmp_path / "source.parquet").read_bytes()
-    monkeypatch.setattr(pq, "write_table", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+
+    def fill(_, path, **__):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(pq, "write_table", fill)
     with pytest.raises(OSError, match="full"):
         data.fetch(source(), tmp_path / "source.parquet", tmp_path)
     assert (tmp_path / "source.parquet").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"source.parquet", "train.csv"}
 
 
 # --- the hub: its cache on this machine, without a network, is read by the libraries' own code

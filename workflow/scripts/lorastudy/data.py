@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,9 +214,8 @@ def _write_split(path, part, tokens):
             "input_ids": pa.array(tokens, pa.list_(pa.int32())),
         }
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(content, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with records.replacing(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
 
 
 def _description(part, tokens, truncated, asked, labels):

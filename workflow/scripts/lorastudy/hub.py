@@ -17,7 +17,8 @@ LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 def read(source):
     """Rows of the hub's splits ``train`` and ``test`` as ``files.read`` gives them, and nothing more of the origin.
 
-    Without a network a complete copy of the revision in the hub's cache is as good.
+    All tabular files of the data set are downloaded. Without a network a complete copy of the revision in the hub's
+    cache is as good.
 
     Raises:
         DataError: the data set cannot be had, is no table of texts and labels, or has no split ``train``.

@@ -1,11 +1,10 @@
 """Where labelled texts come from: local files, the hub or a package. All end in one table of the same form."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from lorastudy import files, hub, labels, packaged
+from lorastudy import files, hub, labels, packaged, records
 from lorastudy.labels import DataError
 
 
@@ -103,9 +102,8 @@ def fetch(source, output, study_directory="."):
     content = content.replace_schema_metadata({"origin": json.dumps(origin)})
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    pq.write_table(content, temporary, compression="zstd")
-    os.replace(temporary, output)
+    with records.replacing(output) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
 
 
 def load(path):
