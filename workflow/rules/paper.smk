@@ -88,7 +88,7 @@ rule plot_figure:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
-        style=SETTINGS.block("figures"),
+        look=SETTINGS.block("figures"),
     message:
         "Drawing {wildcards.figure}"
     script:
