@@ -22,7 +22,7 @@ def sample(results, rows, intervals=True):
     if seeds:
         parts.append(f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})")
     text = "; ".join(parts) + "."
-    if not intervals or not len(done):
+    if not intervals or not len(done) or not seeds:
         return text
     bootstrap = f"percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
     if len(seeds) > 1:
@@ -47,13 +47,13 @@ def holes(rows):
         return ""
     parts = []
     for status, label in style.STATUSES.items():
-        group = lost[lost.status == status]
-        if group.empty:
-            continue
-        named = [
-            f"{row.id} ({row.reason.removeprefix('diverged ')})" for row in group.head(LISTED).itertuples(index=False)
-        ]
-        if len(group) > LISTED:
-            named.append(f"and {len(group) - LISTED} more (results/summary.csv)")
-        parts.append(f"{label}: {', '.join(named)}")
-    return f"Without a value, {len(lost)} of {len(rows)} runs: {'; '.join(parts)}."
+        for reason, group in lost[lost.status == status].groupby("reason", sort=False):
+            named = [style.BASELINES.get(name, name) for name in group.id[:LISTED]]
+            if len(group) > LISTED:
+                named.append(f"and {len(group) - LISTED} more (see results/summary.csv)")
+            parts.append(f"{label}, {_short(reason.removeprefix('diverged '))}: {', '.join(named)}")
+    return f"Without a value, {len(lost)} of {len(rows)} runs. {'; '.join(parts)[:1].upper()}{'; '.join(parts)[1:]}."
+
+
+def _short(reason, length=100):
+    return reason if len(reason) <= length else f"{reason[: length - 1]}…"

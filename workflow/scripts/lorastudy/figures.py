@@ -1,6 +1,6 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy import records, settings, style, trends
+from lorastudy import costs, diagnostics, pairs, records, settings, style, trends
 
 FORMATS = ("pdf", "png")
 
@@ -8,20 +8,28 @@ FORMATS = ("pdf", "png")
 FIGURES = {
     "r_trend": trends.r_trend,
     "alpha_trend": trends.alpha_trend,
-    "scale": trends.scale,
-    "r_alpha_map": trends.r_alpha_map,
     "tuned_r_trend": trends.tuned_r_trend,
     "tuned_alpha_trend": trends.tuned_alpha_trend,
+    "scale": trends.scale,
+    "r_alpha_map": trends.r_alpha_map,
+    "lora_against_qlora": pairs.lora_against_qlora,
+    "accuracy_against_parameters": costs.accuracy_against_parameters,
+    "accuracy_against_cost": costs.accuracy_against_cost,
+    "confusion": diagnostics.confusion,
+    "loss_curves": diagnostics.loss_curves,
 }
-OF_FULL_GRID = {"r_alpha_map"}
-OF_LEARNING_RATES = {"tuned_r_trend", "tuned_alpha_trend"}
+# what some need of the ``settings.Grid``
+NEEDS = {
+    "r_alpha_map": lambda grid: grid.design == "full",
+    "tuned_r_trend": lambda grid: bool(grid.learning_rates),
+    "tuned_alpha_trend": lambda grid: bool(grid.learning_rates),
+    "lora_against_qlora": lambda grid: len(grid.methods) > 1,
+}
 
 
 def names(grid):
     """Figures of a study with this ``settings.Grid``."""
-    left_out = set() if grid.design == "full" else OF_FULL_GRID
-    left_out |= set() if grid.learning_rates else OF_LEARNING_RATES
-    return [name for name in FIGURES if name not in left_out]
+    return [name for name in FIGURES if name not in NEEDS or NEEDS[name](grid)]
 
 
 def describe(name):

@@ -2,7 +2,7 @@
 
 import math
 
-from lorastudy import captions, grid, points, style
+from lorastudy import captions, points, style
 
 SYMBOLS = {"r": "r", "alpha": "α"}
 LABELS = {"r": "Rank r", "alpha": "α"}
@@ -29,7 +29,7 @@ def _trend(results, look, axis):
             for index, method in enumerate(results.settings["grid"]["methods"]):
                 part = points.of(table, method, panel)
                 _line(axes, part, score, axis, look, method, panel, index, len(results.settings["grid"]["methods"]))
-            _holes(axes, points.of(cells, panel=panel), axis)
+                _holes(axes, points.of(cells, method, panel), axis, look, method, index)
         for axes in [*row.main, *row.strip]:
             _bands(axes, results.baselines, score, look)
         row.main[0].set_ylabel(style.METRICS[score])
@@ -40,7 +40,9 @@ def _trend(results, look, axis):
     return figure, captions.write(
         f"Accuracy and weighted F1 against {SYMBOLS[axis]} at {_constant(results, other)}; {_rate(results)}.",
         captions.sample(results, _with_baselines(results, cells)),
-        "Horizontal lines and bands: the base model before fine-tuning, with its 95% interval.",
+        "Horizontal lines and bands: the base model before fine-tuning, with its 95% interval."
+        if _baselines(results, scores)[0]
+        else "",
         "The axis is cut between the cells and a baseline far below them."
         if any(len(row.strip) for row in rows)
         else "",
@@ -74,7 +76,7 @@ def _tuned(results, look, axis):
                 style.aside(part[axis], index, len(methods)), part.learning_rate, linestyle=style.LINES[method],
                 **style.mark(look, method, panel[0]),
             )  # fmt: skip
-        _holes(axes, points.of(cells, panel=panel), axis)
+            _holes(axes, points.of(cells, method, panel), axis, look, method, index)
         style.positive_axis(below, cells.learning_rate, "y")
         rates = sorted(set(cells.learning_rate))
         below.set_yticks(rates, [f"{rate:g}" for rate in rates])
@@ -129,9 +131,10 @@ def scale(results, look):
                     some = some.sort_values(name) if name in SYMBOLS else some
                     x = style.aside(of(some), index, len(methods))
                     _scatter(axes, x, some, look, method, panel, marker, line)
+                lost = points.of(cells[cells.status != "finished"], method, panel)
+                lost = lost.assign(r=lost.r.astype(float))
+                _crosses(axes, of(lost), lost.status, style.colour(look, method), index)
             axes.set_title(f"{points.title(panel)}", loc="left")
-            lost = points.of(cells[cells.status != "finished"], panel=panel)
-            _cross(axes, of(lost.assign(r=lost.r.astype(float))), lost.status)
             if panel == panels[-1]:
                 axes.set_xlabel(text)
                 style.log2_axis(axes, of(every), 3.0, _powers(of(every)))
@@ -291,8 +294,10 @@ def _panels(results, ranges, baselines, axis):
     for reach, bands, far in zip(ranges, baselines, strips):
         main = axes.pop(0)
         strip = axes.pop(0) if far else []
-        if reach is not None:
-            near = [reach, *(band for band in bands if band not in far)]
+        if reach is None and not bands:
+            main[0].set_ylim(0, 1)
+        else:
+            near = [*([reach] if reach else []), *(band for band in bands if band not in far)]
             _limits(main[0], min(low for low, _ in near), max(high for _, high in near), 0.1)
         if far:
             _limits(strip[0], min(low for low, _ in far), max(high for _, high in far), 0.25)
@@ -366,17 +371,17 @@ def _bands(axes, baselines, score, look):
         axes.axhline(row[score], color=look.baseline_colour, linestyle=style.LINES[name], linewidth=0.9, zorder=1)
 
 
-def _holes(axes, cells, axis):
+def _holes(axes, cells, axis, look, method, index):
     lost = cells[cells.status != "finished"]
-    _cross(axes, lost[axis].astype(float), lost.status)
+    _crosses(axes, lost[axis].astype(float), lost.status, style.colour(look, method), index)
 
 
-def _cross(axes, x, statuses):
-    """A mark at the lower edge for each cell without a value."""
+def _crosses(axes, x, statuses, colour, index):
+    """A mark at the lower edge for each cell without a value; methods one above the other."""
     for place, status in zip(x, statuses):
         axes.plot(
-            [place], [0.035], transform=axes.get_xaxis_transform(), marker=style.HOLES[status], color=style.DARK,
-            linestyle="none", label=f"_{status}",
+            [place], [0.035 + 0.055 * index], transform=axes.get_xaxis_transform(), marker=style.HOLES[status],
+            color=colour, linestyle="none", label=f"_{status}",
         )  # fmt: skip
 
 
