@@ -2,6 +2,7 @@
 
 RESULTS = {
     "summary": "results/summary.csv",
+    "points": "results/points.csv",
     "comparisons": "results/comparisons.csv",
     "curves": "results/curves.csv",
     "confusion": "results/confusion.json",

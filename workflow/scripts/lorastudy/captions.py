@@ -10,34 +10,39 @@ def write(*sentences):
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def sample(results, rows, intervals=True):
-    """Study, number of test texts and of seeds, and what the intervals are, of the finished rows of a summary."""
+def sample(results, rows):
+    """Study, number of test texts and seeds, of the finished ones of these rows of the summary."""
     done = rows[rows.status == "finished"]
-    cells = done[done.kind == "cell"]
     parts = [results.settings["study"]["name"]]
-    if len(done):
-        sizes = sorted({int(size) for size in done.n_test.dropna()})
-        parts.append(f"n = {_range(sizes)} test texts, the same for all" if len(sizes) == 1 else f"n = {_range(sizes)}")
-    seeds = sorted({int(seed) for seed in cells.seed.dropna()})
+    sizes, seeds = (sorted({int(value) for value in done[name].dropna()}) for name in ("n_test", "seed"))
+    if sizes:
+        parts.append(
+            f"n = {sizes[0]:,} test texts, the same for all"
+            if len(sizes) == 1
+            else f"n = {sizes[0]:,} to {sizes[-1]:,}"
+        )
     if seeds:
         parts.append(f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})")
-    text = "; ".join(parts) + "."
-    if not intervals or not len(done) or not seeds:
-        return text
+    return "; ".join(parts) + "."
+
+
+def intervals(results, points, singles=True):
+    """What the bars are, of these rows of ``results.points``; empty without any."""
+    drawn = points[points.seeds > 0]
+    if drawn.empty:
+        return ""
     bootstrap = f"percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
-    if len(seeds) > 1:
+    if drawn.seeds.max() == 1:
         return (
-            f"{text} Large points are means over the seeds, small ones single seeds. Bars are 95% intervals that hold both "
-            f"the choice of the texts ({bootstrap}) and the spread between seeds (t)."
+            f"Bars are 95% intervals over the test texts ({bootstrap}); how much runs with other seeds would differ is not "
+            "in them."
         )
-    return (
-        f"{text} Bars are 95% intervals over the test texts ({bootstrap}); how much runs with other seeds would differ "
-        "is not in them."
-    )
-
-
-def _range(sizes):
-    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    text = "Points are means over the seeds, with 95% intervals over both texts and seeds (t, two-way layout)."
+    if singles:
+        text += " Small points are single seeds."
+    if (few := (drawn.seeds == 1).sum()) > 0:
+        text += f" For {few} of {len(drawn)} points with one seed alone, they are over texts alone ({bootstrap})."
+    return text
 
 
 def holes(rows):

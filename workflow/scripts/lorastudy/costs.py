@@ -1,34 +1,36 @@
 """Figures of accuracy against what it costs: trainable parameters, memory, time."""
 
-from lorastudy import captions, points, style
+from lorastudy import captions, panels, style
 
 
 def accuracy_against_parameters(results, look):
     """Accuracy against the number of trainable parameters."""
-    cells = points.main(results)
-    table = points.join(cells)
+    cells = panels.cells(results)
+    points = panels.points(results)
     figure, ((axes,),) = style.subplots(1, 1, style.ONE_COLUMN, 2.7)
-    _cloud(axes, table, "trainable_parameters", look)
+    _cloud(axes, points, "trainable_parameters", look)
     axes.set(xlabel="Trainable parameters", ylabel="Accuracy")
     style.legend(figure, _handles(results, look, cells), columns=2)
     return figure, captions.write(
-        f"Accuracy against trainable parameters (adapters and classification head), {_points(results)}.",
+        f"Accuracy against trainable parameters (adapters and classification head), {panels.rate(results)}.",
         captions.sample(results, cells),
+        captions.intervals(results, points, singles=False),
         captions.holes(cells),
     )
 
 
 def accuracy_against_cost(results, look):
     """Accuracy against peak memory and against time in training, with the Pareto front."""
-    cells = points.main(results)
-    table = points.join(cells)
+    cells = panels.cells(results)
+    points = panels.points(results)
     done = cells[cells.status == "finished"]
-    table["time"], unit = in_unit(table.seconds)
+    times, unit = in_unit(points.seconds)
+    points = points.assign(time=times)
     figure, ((memory, time),) = style.subplots(1, 2, style.TWO_COLUMNS, 2.9, sharey=True)
     fronts = []
     for axes, column in ((memory, "peak_memory_gib"), (time, "time")):
-        _cloud(axes, table, column, look)
-        front = pareto(table, column)
+        _cloud(axes, points, column, look)
+        front = pareto(points, column)
         fronts.append(front)
         axes.plot(front[column], front.accuracy, drawstyle="steps-post", color=style.DARK, linewidth=0.8, zorder=1.5)
         axes.plot(
@@ -54,10 +56,10 @@ def accuracy_against_cost(results, look):
     style.legend(figure, [*_handles(results, look, cells), ring], columns=5)
     meters, devices = (sorted(done[column].dropna().unique()) for column in ("memory_meter", "device"))
     return figure, captions.write(
-        f"Accuracy against peak memory (left) and time (right) of training, {_points(results)}. The line and rings are the "
+        f"Accuracy against peak memory (left) and time (right) of training, {panels.rate(results)}. The line and rings are the "
         "Pareto front of the point estimates: no other cell is as good for less.",
         *(
-            f"Front of {what}: {'; '.join(points.name(row) for row in front.itertuples())}."
+            f"Front of {what}: {'; '.join(panels.name(row) for row in front.itertuples())}."
             for what, front in zip(("memory", "time"), fronts)
             if len(front)
         ),
@@ -66,16 +68,17 @@ def accuracy_against_cost(results, look):
         if devices
         else "",
         captions.sample(results, cells),
+        captions.intervals(results, points, singles=False),
         captions.holes(cells),
     )
 
 
-def pareto(table, cost):
-    """Rows of a joined table that no other row beats: none costs at most as much and is at least as accurate.
+def pareto(points, cost):
+    """The points that no other beats: none costs at most as much and is at least as accurate.
 
-    Of rows that are equal in both the first one is kept. In the order of rising cost.
+    Of those that are equal in both the first one is kept. In the order of rising cost.
     """
-    order = table[table.accuracy.notna() & table[cost].notna()]
+    order = points[points.accuracy.notna() & points[cost].notna()]
     order = order.sort_values([cost, "accuracy"], ascending=[True, False], kind="stable")
     return order[order.accuracy > order.accuracy.cummax().shift(fill_value=-1.0)]
 
@@ -89,21 +92,16 @@ def in_unit(seconds):
     return seconds / 3600, "h"
 
 
-def _points(results):
-    texts = "one point a cell" if len(results.settings["grid"]["seeds"]) == 1 else "one point for the seeds of a cell"
-    return f"{texts}, learning rate {results.settings['training']['learning_rate']:g}"
-
-
-def _cloud(axes, table, column, look):
-    table = table[table.accuracy.notna() & table[column].notna()]
-    for (method, targets), part in table.groupby(["method", "targets"], sort=False):
+def _cloud(axes, points, column, look):
+    points = points[points.accuracy.notna() & points[column].notna()]
+    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         mark = style.mark(look, method, targets)
-        axes.vlines(part[column], part.accuracy_low, part.accuracy_high, color=mark["color"], linewidth=0.7, alpha=0.3)
+        style.bars(axes, part[column], part, "accuracy", mark["color"], 0.3)
         axes.plot(part[column], part.accuracy, linestyle="none", label=f"{method} {targets}", **mark)
-    if table.empty:
+    if points.empty:
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
     else:
-        style.positive_axis(axes, table[column], "x")
+        style.positive_axis(axes, points[column], "x")
 
 
 def _handles(results, look, cells):

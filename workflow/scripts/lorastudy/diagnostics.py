@@ -2,7 +2,7 @@
 
 import math
 
-from lorastudy import captions, grid, points, style
+from lorastudy import captions, panels, style, tuning
 
 LONGEST = 12  # characters of a class's name
 NUMBERED = 10  # classes up to which a matrix shows its numbers
@@ -39,10 +39,8 @@ def confusion(results, look):
             axes.set_xticks(ticks, names, **turned)
             axes.set_yticks(ticks, names)
         every[0].invert_yaxis()
-        bar = figure.colorbar(shades, ax=every, shrink=0.6, aspect=30, pad=0.02)
-        bar.set_label("Fraction of the true class")
-        bar.outline.set_linewidth(0.6)
-    cells = points.main(results)
+        style.colour_bar(figure, shades, every, "Fraction of the true class")
+    cells = panels.cells(results)
     chosen = {
         "validation_accuracy": "by its accuracy on the validation texts",
         "accuracy": "by its accuracy on the test texts, which flatters it a little",
@@ -52,8 +50,8 @@ def confusion(results, look):
         "Confusion matrices of the base model before fine-tuning and of the best cell of each method and target set"
         + (f", chosen {chosen}." if chosen else "."),
         "Each row adds up to 1; numbers are percent." if len(names) <= NUMBERED else "Each row adds up to 1.",
-        "Those of the seeds of a cell are added up." if len(results.settings["grid"]["seeds"]) > 1 else "",
-        captions.sample(results, results.summary, intervals=False),
+        "Those of the seeds of a cell are added up." * panels.several_seeds(results),
+        captions.sample(results, results.summary),
         captions.holes(results.summary[(results.summary.kind == "baseline") | results.summary.id.isin(cells.id)]),
     )
 
@@ -69,21 +67,25 @@ def _chosen(results):
             shown.append(
                 (f"{title[0].upper()}{title[1:]}\n\naccuracy {row.accuracy:.3f}", np.array(results.confusion[name]))
             )
-    cells = points.main(results)
-    table = points.join(cells)
+    cells = panels.cells(results)
+    points = panels.points(results)
     for method in results.settings["grid"]["methods"]:
-        for panel in points.panels(results):
-            part = points.of(table, method, panel)
+        for panel in panels.each(results):
+            part = panels.of(points, method, panel)
             if not (part.seeds > 0).any():
                 continue
-            best, by = points.best(part)
-            runs = cells[(cells[points.AXES] == best[points.AXES]).all(axis=1) & (cells.status == "finished")]
-            counts = sum(np.array(results.confusion[name]) for name in runs.id)
+            best, by = _best(part)
+            counts = sum(np.array(results.confusion[name]) for name in panels.runs(cells, best).id)
             place = f"r = {best.r:g}, α = {best.alpha:g}"
-            title = f"{style.METHODS[method]}, {style.TARGETS[panel[0]]}"
-            title += "" if panel[1] == grid.STANDARD else ", rank-stabilised"
-            shown.append((f"{title}\n{place}\naccuracy {best.accuracy:.3f}", counts))
+            shown.append((f"{panels.title(panel, method)}\n{place}\naccuracy {best.accuracy:.3f}", counts))
     return shown, by
+
+
+def _best(points):
+    """The best point, and what it was chosen by: validation texts where there are any."""
+    points = points[points.seeds > 0]
+    by = "accuracy" if points.validation_accuracy.isna().any() else "validation_accuracy"
+    return points.loc[points[by].idxmax()], by
 
 
 def _class_names(results, shown):
@@ -116,43 +118,39 @@ def _matrix(axes, title, counts):
 
 def loss_curves(results, look):
     """Training loss of the cells over the steps."""
-    cells = points.main(results)
+    cells = panels.cells(results)
     full = results.settings["grid"]["design"] == "full"
-    sweeps = {axis: cells if full else points.along(results, cells, axis) for axis in ("r", "alpha")}
-    methods, panels = results.settings["grid"]["methods"], points.panels(results)
-    lines = [(method, panel) for panel in panels for method in methods]
+    sweeps = {axis: cells if full else panels.along(results, cells, axis) for axis in ("r", "alpha")}
+    methods, each = results.settings["grid"]["methods"], panels.each(results)
+    lines = [(method, panel) for panel in each for method in methods]
     figure, rows = style.subplots(
         len(lines), 2, style.TWO_COLUMNS, 0.7 + 1.35 * len(lines), sharex=True, sharey=True
     )  # fmt: skip
-    curves = results.curves.merge(cells[["id", *points.AXES]], on="id")
+    curves = results.curves[["id", "step", "loss"]].merge(cells[["id", *tuning.POINT]], on="id")
     for column, (axis, chosen) in enumerate(sweeps.items()):
         values = sorted(chosen[axis].unique())
         for (method, panel), row in zip(lines, rows):
             axes = row[column]
-            part = points.of(curves[curves.id.isin(chosen.id)], method, panel)
-            for _, curve in part.groupby(points.AXES, sort=False):
+            part = panels.of(curves[curves.id.isin(chosen.id)], method, panel)
+            for _, curve in part.groupby(tuning.POINT, sort=False):
                 mean = curve.groupby("step").loss.mean()
                 look_of = _shade(values.index(curve[axis].iloc[0]), len(values))
                 axes.plot(mean.index, mean, linewidth=0.9, label=f"{axis}={curve[axis].iloc[0]:g}", **look_of)
-            ended = points.of(chosen[chosen.status == "diverged"], method, panel)
+            ended = panels.of(chosen[chosen.status == "diverged"], method, panel)
             for cell in ended.itertuples():
                 last = curves[curves.id == cell.id].tail(1)
                 axes.plot(
                     last.step, last.loss, marker=style.HOLES["diverged"], linestyle="none", label="_diverged",
                     color=_shade(values.index(getattr(cell, axis)), len(values))["color"],
                 )  # fmt: skip
-            axes.set_title(
-                f"{style.METHODS[method]}, {points.title(panel)[0].lower()}{points.title(panel)[1:]}", loc="left"
-            )
+            axes.set_title(panels.title(panel, method), loc="left")
         handles = [
             style.handle(f"{value:g}", linewidth=1.2, **_shade(index, len(values)))
             for index, value in enumerate(values)
         ]
         name = {"r": "Rank r", "alpha": "α"}[axis]
-        other = "alpha" if axis == "r" else "r"
-        held = f" at {'α' if other == 'alpha' else 'r'} = {points.constant(results, other):g}"
         rows[0][column].legend(
-            handles=handles, title=name + ("" if full else held), loc="lower left", bbox_to_anchor=(0, 1.18),
+            handles=handles, title=name + ("" if full else f" at {panels.held(results, axis)}"), loc="lower left", bbox_to_anchor=(0, 1.18),
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8, borderaxespad=0, alignment="left",
         )  # fmt: skip
     for axes in rows[-1]:
@@ -161,7 +159,7 @@ def loss_curves(results, look):
         row[0].set_ylabel("Training loss")
     if curves.empty:
         rows[0][0].set(xlim=(0, 1), ylim=(0, 1))
-    style.legend(figure, [handle for handle in style.hole_handles(cells.status)])
+    style.legend(figure, style.hole_handles(cells.status))
     return figure, captions.write(
         "Training loss (cross-entropy, mean over the steps since the last point) by cell: "
         + (
@@ -169,9 +167,9 @@ def loss_curves(results, look):
             if full
             else "r varies on the left, α on the right."
         ),
-        "Each line is the mean over the seeds." if len(results.settings["grid"]["seeds"]) > 1 else "",
+        "Each line is the mean over the seeds." * panels.several_seeds(results),
         "A cross ends a run that diverged." if (cells.status == "diverged").any() else "",
-        captions.sample(results, cells, intervals=False),
+        captions.sample(results, cells),
         captions.holes(cells),
     )
 

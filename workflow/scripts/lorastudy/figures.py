@@ -1,6 +1,6 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy import costs, diagnostics, pairs, records, settings, style, trends
+from lorastudy import costs, diagnostics, maps, pairs, records, settings, style, trends
 
 FORMATS = ("pdf", "png")
 
@@ -10,8 +10,8 @@ FIGURES = {
     "alpha_trend": trends.alpha_trend,
     "tuned_r_trend": trends.tuned_r_trend,
     "tuned_alpha_trend": trends.tuned_alpha_trend,
-    "scale": trends.scale,
-    "r_alpha_map": trends.r_alpha_map,
+    "scale": maps.scale,
+    "r_alpha_map": maps.r_alpha_map,
     "lora_against_qlora": pairs.lora_against_qlora,
     "accuracy_against_parameters": costs.accuracy_against_parameters,
     "accuracy_against_cost": costs.accuracy_against_cost,

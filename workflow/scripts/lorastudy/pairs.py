@@ -1,6 +1,6 @@
 """Figure of paired differences: LoRA against QLoRA, all else equal, on the same texts."""
 
-from lorastudy import captions, points, style
+from lorastudy import captions, panels, style, tuning
 
 LEVEL = 0.05  # of the tests; the intervals are 95% ones
 HEIGHT = 9.0  # the most that a page holds, inches
@@ -8,28 +8,28 @@ HEIGHT = 9.0  # the most that a page holds, inches
 
 def lora_against_qlora(results, look):
     """Paired differences in accuracy between LoRA and QLoRA."""
-    cells = points.main(results)
-    panels = points.panels(results)
+    cells = panels.cells(results)
+    each = panels.each(results)
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
     differences = compared(results, "method")
-    width = style.TWO_COLUMNS if len(panels) > 1 else style.ONE_COLUMN
+    width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
     height = min(HEIGHT, 1.0 + 0.16 * len(places))
-    figure, (row,) = style.subplots(1, len(panels), width, height, sharex=True, sharey=True)
-    for panel, axes in zip(panels, row):
-        part = points.of(differences, panel=panel).set_index(["r", "alpha"])
+    figure, (row,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
+    for panel, axes in zip(each, row):
+        part = panels.of(differences, panel=panel).set_index(["r", "alpha"])
         axes.axvline(0, color=style.DARK, linewidth=0.7, zorder=1)
         for y, place in enumerate(places.itertuples(index=False)):
             if (place.r, place.alpha) in part.index:
                 _difference(axes, y, part.loc[(place.r, place.alpha)], panel, look)
-            runs = points.of(cells[(cells.r == place.r) & (cells.alpha == place.alpha)], panel=panel)
+            runs = panels.of(cells[(cells.r == place.r) & (cells.alpha == place.alpha)], panel=panel)
             singles = _of_single_seeds(runs)
             if len(singles) > 1:
-                axes.plot(singles, [y] * len(singles), ".", color=style.DARK, markersize=2.2, alpha=0.6, label="_seeds")
+                style.singles(axes, singles, [y] * len(singles), style.DARK)
             if text := _lost(runs):
                 axes.annotate(
                     text, (0.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=5.5, color=style.DARK
                 )
-        axes.set_title(points.title(panel), loc="left")
+        axes.set_title(panels.title(panel), loc="left")
         axes.set_xlabel("Accuracy, LoRA − QLoRA")
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
@@ -45,7 +45,7 @@ def lora_against_qlora(results, look):
         f"LoRA is better. Shaded: differences below {_margin(results):g}, which count as none.",
         _verdicts(differences, _margin(results)),
         _average(results),
-        captions.sample(results, cells, intervals=False),
+        captions.sample(results, cells),
         _intervals(differences),
         captions.holes(cells),
     )
@@ -54,7 +54,7 @@ def lora_against_qlora(results, look):
 def compared(results, family):
     """The comparisons of accuracy of a family at the study's own learning rate."""
     table = results.comparisons
-    return table[(table.family == family) & (table.metric == "accuracy") & (table["view"] == "configured")]
+    return table[(table.family == family) & (table.metric == "accuracy") & (table["view"] == tuning.CONFIGURED)]
 
 
 def _margin(results):

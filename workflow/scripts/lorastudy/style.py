@@ -9,7 +9,7 @@ import math
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
-BASELINES = {"head": "base model, untrained head", "prompt": "base model, prompted"}
+BASELINES = {"head": "Base model, untrained head", "prompt": "Base model, prompted"}
 STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 MARKERS = {"attention": "o", "all-linear": "s"}
@@ -132,6 +132,34 @@ def positive_axis(axis, values, name):
     else:
         side.set_major_locator(MaxNLocator(5))
     side.set_major_formatter(EngFormatter(sep=""))
+
+
+def bars(axes, x, points, score, colour, alpha=1.0):
+    """Vertical intervals of a score at ``x``, of the points that have it."""
+    drawn = points[score].notna().to_numpy()
+    x = [place for place, has in zip(x, drawn) if has]
+    low, high = points[f"{score}_low"][drawn], points[f"{score}_high"][drawn]
+    axes.vlines(x, low, high, color=colour, linewidth=0.8, alpha=alpha)
+
+
+def singles(axes, x, y, colour):
+    """Small points, one a seed."""
+    axes.plot(x, y, ".", color=colour, markersize=2.2, alpha=0.6, label="_seeds")
+
+
+def crosses(axes, x, statuses, colour, level):
+    """A mark above the lower edge at each ``x`` whose cell has no value; those of another ``level`` are higher up."""
+    for place, status in zip(x, statuses):
+        axes.plot(
+            [float(place)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
+            color=colour, linestyle="none", label=f"_{status}",
+        )  # fmt: skip
+
+
+def colour_bar(figure, shades, axes, label):
+    bar = figure.colorbar(shades, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.6)
 
 
 def legend(figure, handles, columns=None):
