@@ -101,7 +101,7 @@ def _cloud(axes, points, column, look):
     if points.empty:
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
     else:
-        style.positive_axis(axes, points[column], "x")
+        style.positive_axis(axes, points[column])
 
 
 def _handles(results, look, cells):

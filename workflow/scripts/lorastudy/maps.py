@@ -38,6 +38,9 @@ def scale(results, look):
         row[0].set_ylabel(style.METRICS["accuracy"])
     if not (points.seeds > 0).any():
         rows[0][0].set_ylim(0, 1)
+    elif cells.status.ne("finished").any():
+        low, high = rows[0][0].get_ylim()
+        rows[0][0].set_ylim(low - 0.1 * (high - low), high)  # room for the marks of holes
     handles = [
         style.handle(style.METHODS[method], linestyle="none", **style.mark(look, method, each[0][0]))
         for method in methods
@@ -101,9 +104,9 @@ def r_alpha_map(results, look):
             axes.set_title(panels.title(panel, method), loc="left")
             axes.set_xticks([x + 0.5 for x in range(len(alphas))], [f"{alpha:g}" for alpha in alphas])
             axes.set_yticks([y + 0.5 for y in range(len(ranks))], [f"{r:g}" for r in ranks])
-        row[0].set_ylabel("Rank r")
+        row[0].set_ylabel(style.AXES["r"])
     for axes in rows[-1]:
-        axes.set_xlabel("α")
+        axes.set_xlabel(style.AXES["alpha"])
     style.colour_bar(figure, shades, rows, "Accuracy")
     lost = points[points.accuracy.isna()].status
     handles = [

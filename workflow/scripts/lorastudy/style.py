@@ -9,8 +9,9 @@ import math
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
-BASELINES = {"head": "Base model, untrained head", "prompt": "Base model, prompted"}
+BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
 STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
+AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
@@ -109,7 +110,7 @@ def log2_axis(axis, values, inches, ticks=None):
 def plain(value):
     """A number as people write it: 8, 0.3, 1/16."""
     below = 1 / value
-    return f"1/{below:g}" if below > 2 and below.is_integer() else f"{value:g}"
+    return f"1/{below:g}" if below >= 2 and below.is_integer() else f"{value:g}"
 
 
 def aside(values, index, count):
@@ -119,19 +120,22 @@ def aside(values, index, count):
     return [value * 2 ** ((index - (count - 1) / 2) * 0.022 * span) for value in values]
 
 
-def positive_axis(axis, values, name):
-    """Axis ``name`` (``x``, ``y``) of positive values: logarithmic where they differ by more than five times."""
-    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+def positive_axis(axes, values):
+    """x axis of positive values, such as parameters or seconds: logarithmic where they differ by more than six times."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-    side = getattr(axis, f"{name}axis")
-    if len(values) and max(values) > 5 * min(values) > 0:
-        getattr(axis, f"set_{name}scale")("log")
-        wide = max(values) > 300 * min(values)
-        side.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 2, 5), numticks=30))
-        side.set_minor_formatter(NullFormatter())
+    low, high = min(values), max(values)
+    if high > 6 * low > 0:
+        axes.set_xscale("log")
+        steps = (1, 2, 5) if high < 300 * low else (1, 3)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
+        axes.xaxis.set_minor_formatter(lambda value, place: "")
     else:
-        side.set_major_locator(MaxNLocator(5))
-    side.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if high == low:
+            axes.set_xlim(low / 1.5, low * 1.5 or 1)
+    large = EngFormatter(sep="")
+    axes.xaxis.set_major_formatter(lambda value, place: large(value) if value >= 1000 else f"{value:g}")
 
 
 def bars(axes, x, points, score, colour, alpha=1.0):
