@@ -14,13 +14,16 @@ def confusion(results, look):
     names = _class_names(results)
     depth = max(len(column) for column in columns)
     width = style.TWO_COLUMNS if len(columns) > 1 else style.ONE_COLUMN
-    figure, grid = style.subplots(depth, len(columns), width, 0.55 + depth * (width - 1) / len(columns) * 1.15)
+    figure, grid = style.subplots(
+        depth, len(columns), width, 0.55 + 1.15 * depth * min(2.15, (width - 1) / len(columns))
+    )
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
     for column, every in zip(columns, grid.T):
         for (title, counts), axes in zip(column, every):
             _matrix(axes, title, counts)
             axes.set_xticks(range(len(names)), names, **turned)
             axes.set_yticks(range(len(names)), names)
+            axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
             axes.tick_params(labelbottom=axes is every[len(column) - 1], labelleft=column is columns[0])
         every[len(column) - 1].set_xlabel("Predicted")
         for axes in every[len(column) :]:
@@ -93,7 +96,7 @@ def _matrix(axes, title, counts):
     axes.grid(False)
     axes.set_box_aspect(1)
     if counts is None:
-        axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)
+        style.empty(axes)
         return
     total = counts.sum(axis=1, keepdims=True)
     fractions = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
@@ -118,7 +121,7 @@ def loss_curves(results, look):
         shades = {value: _shade(index, len(values)) for index, value in enumerate(values)}
         for (method, panel), axes in zip(lines, column):
             _losses(axes, panels.of(chosen, method, panel), axis, shades)
-            axes.set_title(panels.title(panel, method), loc="left")
+            style.title(axes, panels.title(panel, method), 2)
         column[0].legend(
             handles=[style.handle(f"{value:g}", linewidth=1.2, **shade) for value, shade in shades.items()],
             title=style.AXES[axis] if full else f"{style.AXES[axis]} at {panels.held(results, axis)}",
@@ -131,7 +134,7 @@ def loss_curves(results, look):
     kept = curves.loss[curves.status == "finished"]
     if len(kept):
         rows[0][0].set_ylim(kept.min() - 0.05 * kept.max(), 1.05 * kept.max())
-    style.legend(figure, style.hole_handles(cells.status))
+    style.legend(figure, style.hole_handles(cells.status, drawn=("diverged",)))
     diverged = "A cross ends a run that diverged; what lies above all runs that finished is cut off."
     split = "all cells, by r on the left and by α on the right" if full else "r varies on the left, α on the right"
     return figure, captions.write(

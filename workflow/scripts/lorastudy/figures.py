@@ -51,6 +51,8 @@ def draw(name, results, look, outputs):
     look = settings.Figures(**look)
     with matplotlib.rc_context(style.RC):
         figure, caption = FIGURES[name](results, look)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, so that all formats are alike
         for suffix in FORMATS:
             with records.replacing(outputs[suffix]) as temporary:
                 style.save(figure, temporary, suffix, look.dpi)

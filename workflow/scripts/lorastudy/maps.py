@@ -31,7 +31,7 @@ def scale(results, look):
                     )
                 lost = panels.of(cells[cells.status != "finished"], method, panel)
                 style.crosses(axes, scale_of(lost), lost.status, mark["color"], index)
-            axes.set_title(panels.title(panel), loc="left")
+            style.title(axes, panels.title(panel), 2)
             if panel == each[-1]:
                 style.log2_axis(axes, scale_of(points), 2.9, _powers(scale_of(points)))
                 axes.set_xlabel(label)
@@ -101,7 +101,7 @@ def r_alpha_map(results, look):
                 for x, alpha in enumerate(alphas):
                     _tile(axes, x, y, table[y][x], part.status.get((r, alpha), "missing"), (low, high), numbered)
             axes.grid(False)
-            axes.set_title(panels.title(panel, method), loc="left")
+            style.title(axes, panels.title(panel, method), len(each))
             axes.set_xticks([x + 0.5 for x in range(len(alphas))], [f"{alpha:g}" for alpha in alphas])
             axes.set_yticks([y + 0.5 for y in range(len(ranks))], [f"{r:g}" for r in ranks])
         row[0].set_ylabel(style.AXES["r"])

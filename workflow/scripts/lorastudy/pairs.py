@@ -35,7 +35,7 @@ def lora_against_qlora(results, look):
                     color=style.DARK,
                     bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
                 )
-        axes.set_title(panels.title(panel), loc="left")
+        style.title(axes, panels.title(panel), len(each))
         axes.set_xlabel("Difference in accuracy, LoRA − QLoRA")
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)

@@ -5,6 +5,7 @@ in grey keeps. matplotlib is imported inside of functions, for the workflow read
 """
 
 import math
+import textwrap
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
@@ -64,6 +65,11 @@ def save(figure, path, suffix, dpi):
     figure.savefig(path, format=suffix, dpi=dpi, metadata=dict.fromkeys(nothing))
 
 
+def title(axes, text, columns):
+    """Title of one of ``columns`` panels side by side, in as many lines as it needs."""
+    axes.set_title(textwrap.fill(text, 100 // max(columns, 2), break_on_hyphens=False), loc="left")
+
+
 def colour(look, name):
     """Colour of a method or baseline by the configuration's block ``figures``."""
     return {"lora": look.lora_colour, "qlora": look.qlora_colour}.get(name, look.baseline_colour)
@@ -95,16 +101,23 @@ def log2_axis(axis, values, inches, ticks=None):
     axis.set_xscale("log", base=2)
     axis.set_xlim(2 ** (low - 0.08 * span), 2 ** (high + 0.08 * span))
     ticks = values if ticks is None else ticks
-    kept, end = [], -math.inf
-    for tick in ticks:
-        place = (math.log2(tick) - low) / span / 1.16 * inches
-        half = len(plain(tick)) * 0.028 + 0.02  # a digit is about 0.056 inches wide
-        if place - half >= end:
-            kept.append(tick)
-            end = place + half
+    places = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
+    sparse = (_with_room(ticks[::step], places) for step in (1, 2, 3))
+    kept = next((some for step, some in enumerate(sparse, 1) if some == ticks[::step]), _with_room(ticks, places))
     axis.set_xticks(kept, [plain(tick) for tick in kept])
     axis.set_xticks([tick for tick in ticks if tick not in kept], minor=True)
     axis.xaxis.set_minor_formatter(lambda value, place: "")
+
+
+def _with_room(ticks, places):
+    """Those of the ticks, from the left, whose labels do not touch; ``places`` are inches."""
+    kept, end = [], -math.inf
+    for tick in ticks:
+        half = len(plain(tick)) * 0.026 + 0.02  # a digit is about 0.052 inches wide
+        if places[tick] - half >= end:
+            kept.append(tick)
+            end = places[tick] + half
+    return kept
 
 
 def plain(value):
@@ -179,10 +192,16 @@ def handle(label, **look):
     return Line2D([], [], label=label, **look)
 
 
-def hole_handles(statuses):
-    """Legend entries of the holes: how many cells of each status."""
-    return [
-        handle(f"{STATUSES[status]} ({count})", linestyle="none", marker=HOLES[status], color=DARK)
-        for status in STATUSES
-        if (count := list(statuses).count(status))
-    ]
+def hole_handles(statuses, drawn=tuple(HOLES)):
+    """Legend entries of the cells without a value: how many of each status; those not ``drawn`` have no marker."""
+    handles = []
+    for status, text in STATUSES.items():
+        if count := list(statuses).count(status):
+            marker, lead = (HOLES[status], "") if status in drawn else ("", "not drawn: ")
+            handles.append(handle(f"{lead}{text} ({count})", linestyle="none", marker=marker, color=DARK))
+    return handles
+
+
+def empty(axes):
+    """Say in the middle of the axes that there is nothing to draw."""
+    axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)

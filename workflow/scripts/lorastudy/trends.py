@@ -136,7 +136,7 @@ def _rows(results, reaches, bands):
             _cut(main, strip)
         rows[score] = main, strip
     for panel, first in zip(each, axes[0]):
-        first.set_title(panels.title(panel), loc="left")
+        style.title(first, panels.title(panel), len(each))
     return figure, rows
 
 
