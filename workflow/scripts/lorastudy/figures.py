@@ -3,6 +3,7 @@
 from lorastudy import costs, diagnostics, maps, pairs, records, settings, style, trends
 
 FORMATS = ("pdf", "png")
+FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
 
 # name of the figure's files → what draws it, from ``summary.Results`` and ``settings.Figures``: figure and caption
 FIGURES = {
