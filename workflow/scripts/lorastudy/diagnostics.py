@@ -109,6 +109,8 @@ def _matrix(axes, title, counts):
 
 def loss_curves(results, look):
     """Training loss of the cells over the steps."""
+    from matplotlib.ticker import MaxNLocator
+
     cells, each = panels.cells(results), panels.each(results)
     full = results.settings["grid"]["design"] == "full"
     lines = [(method, panel) for panel in each for method in results.settings["grid"]["methods"]]
@@ -129,11 +131,13 @@ def loss_curves(results, look):
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip
         column[-1].set_xlabel("Step")
+        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for row in rows:
         row[0].set_ylabel("Training loss")
     kept = curves.loss[curves.status == "finished"]
     if len(kept):
-        rows[0][0].set_ylim(kept.min() - 0.05 * kept.max(), 1.05 * kept.max())
+        room = 0.05 * (kept.max() - kept.min()) + 1e-3
+        rows[0][0].set_ylim(kept.min() - room, kept.max() + room)
     style.legend(figure, style.hole_handles(cells.status, drawn=("diverged",)))
     diverged = "A cross ends a run that diverged; what lies above all runs that finished is cut off."
     split = "all cells, by r on the left and by α on the right" if full else "r varies on the left, α on the right"

@@ -73,10 +73,10 @@ def _sweeps(results):
 
 
 def _powers(values):
-    """Powers of two within the range of ``values``, or around them if there are none."""
+    """Powers of two within the range of ``values``; if these are fewer than two, the values."""
     low, high = math.log2(min(values)), math.log2(max(values))
-    within = range(math.ceil(low), math.floor(high) + 1) or range(math.floor(low), math.ceil(high) + 1)
-    return [2.0**power for power in within]
+    within = [2.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    return within if len(within) > 1 else sorted(set(values))
 
 
 def r_alpha_map(results, look):

@@ -99,7 +99,8 @@ def log2_axis(axis, values, inches, ticks=None):
     low, high = math.log2(values[0]), math.log2(values[-1])
     span = max(high - low, 1.0)
     axis.set_xscale("log", base=2)
-    axis.set_xlim(2 ** (low - 0.08 * span), 2 ** (high + 0.08 * span))
+    margin = 0.08 * span if high > low else 0.5
+    axis.set_xlim(2 ** (low - margin), 2 ** (high + margin))
     ticks = values if ticks is None else ticks
     places = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
     sparse = (_with_room(ticks[::step], places) for step in (1, 2, 3))
@@ -123,7 +124,7 @@ def _with_room(ticks, places):
 def plain(value):
     """A number as people write it: 8, 0.3, 1/16."""
     below = 1 / value
-    return f"1/{below:g}" if below >= 2 and below.is_integer() else f"{value:g}"
+    return f"1/{below:g}" if below >= 2 and below.is_integer() else f"{round(value, 3):g}"
 
 
 def aside(values, index, count):
