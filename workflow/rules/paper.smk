@@ -1,5 +1,9 @@
 """From records to the paper's tables and figures. No torch from here on, and nothing that takes long."""
 
+
+report: "../report/study.rst"
+
+
 RESULTS = {
     "summary": "results/summary.csv",
     "points": "results/points.csv",
@@ -16,7 +20,7 @@ TABLES = [
 FIGURES = expand(
     "figures/{figure}.{format}",
     figure=figures.names(SETTINGS.grid),
-    format=[*figures.FORMATS, "txt"],
+    format=figures.FILES.values(),
 )
 
 
@@ -76,7 +80,15 @@ rule make_table:
         **RESULTS,
         parameters="results/parameters.csv",
     output:
-        **{format: f"paper_tables/{{table}}.{format}" for format in tables.FORMATS},
+        **{
+            format: report(
+                f"paper_tables/{{table}}.{format}",
+                caption="../report/table.rst",
+                category="Tables",
+                labels={"table": "{table}", "format": format},
+            )
+            for format in tables.FORMATS
+        },
     log:
         "logs/make_table_{table}.log",
     wildcard_constraints:
@@ -112,15 +124,25 @@ rule plot_figure:
     input:
         **RESULTS,
     output:
-        **{format: f"figures/{{figure}}.{format}" for format in figures.FORMATS},
-        caption="figures/{figure}.txt",
+        **{
+            name: report(
+                f"figures/{{figure}}.{format}",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": "{figure}", "format": format},
+            )
+            for name, format in figures.FILES.items()
+        },
     log:
         "logs/plot_{figure}.log",
+    wildcard_constraints:
+        figure="|".join(figures.names(SETTINGS.grid)),
     conda:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
-        style=SETTINGS.block("figures"),
+        look=SETTINGS.block("figures"),
+        shows=lambda wildcards: figures.describe(wildcards.figure),
     message:
         "Drawing {wildcards.figure}"
     script:
