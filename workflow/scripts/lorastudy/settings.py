@@ -254,6 +254,9 @@ def _contradictions(settings):
         yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON Lines or Parquet file."
     if data.source != "files" and (data.train_file or data.test_file):
         yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
+    for name, template in (("data", data.template), ("prompt", settings.prompt.template)):
+        if (count := template.count("{text}")) != 1:
+            yield f"config: `{name}.template` has {{text}} {count} times; write it exactly once."
     classes = len(data.labels) if data.labels else len(data.class_names) if data.class_names else None
     if data.labels and data.class_names and len(data.labels) != len(data.class_names):
         yield (
@@ -265,8 +268,8 @@ def _contradictions(settings):
             f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
             "give one a class, in the order of the classes."
         )
-    for split in ("train_size", "test_size"):
-        if classes and getattr(data, split) < classes:
+    for split in ("train_size", "validation_size", "test_size"):
+        if classes and 0 < getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
     if settings.training.learning_rate in grid.learning_rates:
         yield (
