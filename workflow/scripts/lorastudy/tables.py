@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy import claims, costs, ledger, memory, metrics, paper, settings, tuning
+from lorastudy import claims, ledger, memory, metrics, paper, ratios, settings, tuning
 
 FORMATS = ("csv", "md", "tex")
 ARCHITECTURE = settings.ARCHITECTURES / "llama-3-8b.json"
@@ -297,7 +297,7 @@ def hardware(inputs):
         ("peak memory, QLoRA / LoRA", "peak_memory_gib", "memory_gb"),
     ):
         for targets in [*grid["targets"], "all"] if len(grid["targets"]) > 1 else grid["targets"]:
-            ratio = costs.ratio(finished if targets == "all" else finished[finished.targets.eq(targets)], column)
+            ratio = ratios.ratio(finished if targets == "all" else finished[finished.targets.eq(targets)], column)
             rows.append(
                 {
                     "quantity": quantity,
@@ -880,8 +880,8 @@ def lora_against_qlora(inputs):
         rows.append(
             {"view": pooled["view"], "targets": f"average of {int(pooled['units'])} pairs"}
             | {name: pooled[name] for name in PAIR}
-            | {"time_ratio": costs.ratio(cells, "seconds").value}
-            | {"memory_ratio": costs.ratio(cells, "peak_memory_gib").value}
+            | {"time_ratio": ratios.ratio(cells, "seconds").value}
+            | {"memory_ratio": ratios.ratio(cells, "peak_memory_gib").value}
         )
     columns = [
         *keys,
