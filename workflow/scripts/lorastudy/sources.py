@@ -1,10 +1,10 @@
-"""Where labelled texts come from: local files, the hub or a package. All end in one table of the same form."""
+"""Where labelled texts come from: local files, the hub, a package or chance. All end in one table of the same form."""
 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from lorastudy import files, hub, labels, packaged, records
+from lorastudy import files, hub, labels, packaged, random_texts, records
 from lorastudy.labels import DataError
 
 
@@ -92,6 +92,8 @@ def fetch(source, output, study_directory="."):
             splits, origin = hub.read(source)
         case "packaged":
             splits, origin = packaged.read(source)
+        case "random":
+            splits, origin = random_texts.read()
     table = pd.concat([_table(rows, split) for split, rows in splits.items()], ignore_index=True)
     complete = (table["text"] != "") & table["label"].notna()
     table = table[complete]
