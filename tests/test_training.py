@@ -31,8 +31,8 @@ def labels():
     return np.random.default_rng(1).integers(0, 5, 60)
 
 
-def fresh(base, cell=CELL, dtype="float32", dropout=0.0):
-    return model.add_adapters(model.load_classifier(base, 5, dtype, cell.seed), cell, Lora(dropout, "paper"))
+def fresh(base, cell=CELL, dtype="float32", dropout=0.0, fused=True):
+    return model.add_adapters(model.load_classifier(base, 5, dtype, cell.seed), cell, Lora(dropout, "paper"), fused)
 
 
 def trained(peft_model):
@@ -110,7 +110,7 @@ def test_the_log_counts_what_was_seen(tiny_base, texts, labels):
 
 def test_small_updates_reach_bfloat16_adapters(tiny_base):
     """Steps of 1/10 of a bfloat16 rounding unit must add up, not vanish one by one."""
-    peft_model = fresh(tiny_base, dtype="bfloat16")
+    peft_model = fresh(tiny_base, dtype="bfloat16", fused=False)
     slow = settings.Training(
         **(vars(HYPER) | {"learning_rate": 1e-4, "scheduler": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0})
     )
