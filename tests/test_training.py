@@ -15,7 +15,9 @@ HYPER = settings.Training(
     epochs=2, batch_size=6, learning_rate=1e-2, head_learning_rate=None, scheduler="linear", warmup_ratio=0.1,
     weight_decay=0.01, max_grad_norm=1.0,
 )  # fmt: skip
-EXECUTION = settings.Execution(micro_batch_tokens=64, evaluation_tokens=256, checkpoint_minutes=10, log_every_steps=1)
+EXECUTION = settings.Execution(
+    micro_batch_tokens=64, checkpointed_layers=0, evaluation_tokens=256, checkpoint_minutes=10, log_every_steps=1
+)
 CELL = grid.Cell("lora", "all-linear", 4, 8, 1)
 STEPS = 20
 
@@ -92,6 +94,14 @@ def test_the_result_does_not_depend_on_the_micro_batches(tiny_base, texts, label
     many, _ = run(tiny_base, texts, labels, micro_batch_tokens=30)
     for name, value in trained(one).items():
         torch.testing.assert_close(value, trained(many)[name], atol=1e-4, rtol=1e-4)
+
+
+def test_the_result_does_not_depend_on_the_checkpointed_layers(tiny_base, texts, labels):
+    none, _ = run(tiny_base, texts, labels)
+    one, progress = run(tiny_base, texts, labels, checkpointed_layers=1)
+    assert progress.checkpointed_layers == 1
+    for name, value in trained(none).items():
+        torch.testing.assert_close(value, trained(one)[name], atol=1e-4, rtol=1e-4)
 
 
 def test_the_same_run_twice_is_bit_identical(tiny_base, texts, labels):
@@ -228,9 +238,12 @@ def test_a_text_that_never_fits_ends_with_a_remedy(tiny_base, texts, labels, mon
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    levels = []
     monkeypatch.setattr(model, "classify", no_memory)
+    monkeypatch.setattr(model, "checkpoint_layers", lambda _, count: levels.append(count))
     with pytest.raises(training.TrainingError, match="out of memory with a single text .*data.max_length"):
         run(tiny_base, texts, labels)
+    assert levels == [0, 2]  # before giving up, every layer is computed again
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(tiny_base, texts, labels, monkeypatch):

@@ -15,16 +15,22 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     classes = len(records.read_json(card)["labels"])
     inputs = evaluation.inputs(base, card)
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], cell.seed)
-    peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]))
+    lora = settings.Lora(**spec["lora"])
+    peft_model = model.add_adapters(classifier, cell, lora)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
     texts = data.read_split(train)
+    training_settings = settings.Training(**spec["training"])
+    lengths = [len(ids) for ids in texts.input_ids]
+    how = training.fitted(
+        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, training_settings.batch_size
+    )
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
         peft_model,
         texts.input_ids,
         texts.label,
-        settings.Training(**spec["training"]),
-        settings.Execution(**execution),
+        training_settings,
+        how,
         cell.seed,
         checkpoints,
     )
@@ -52,6 +58,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
             "memory_meter": meter,
             "resumes": progress.resumes,
             "micro_batch_tokens": progress.micro_batch_tokens,
+            "checkpointed_layers": progress.checkpointed_layers,
             "energy_kwh": None,
             "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
             "provenance": records.provenance(spec, cell.seed, inputs),

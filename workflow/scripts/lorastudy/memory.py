@@ -202,6 +202,7 @@ def fit(
     gpu_gib,
     most_tokens=16384,
     longest=512,
+    layers=None,
     *,
     dtype="bfloat16",
     head="paper",
@@ -213,11 +214,12 @@ def fit(
         gpu_gib: memory of the GPU that this process may use.
         most_tokens: a larger micro-batch is of no use, since an optimizer step has no more tokens.
         longest: tokens of the longest text; a micro-batch holds at least one.
+        layers: checkpointed layers, where that is settled already.
 
     Returns:
         ``Fit``; None where not even one text fits with every layer checkpointed.
     """
-    layers = Shape.of(architecture).layers
+    count = Shape.of(architecture).layers
     available = (gpu_gib * GIB - CONTEXT) / FRAGMENTATION
     quantized = cell.method == "qlora"
 
@@ -227,12 +229,14 @@ def fit(
     best = None
     sizes = {longest, max(longest, most_tokens), *range(longest, most_tokens, SMALLEST_STEP)}
     for tokens in sorted(sizes, reverse=True):
-        whole = need(tokens, 0).total
-        a_layer = (whole - need(tokens, 1).total) or 1
-        level = max(0, math.ceil((whole - available) / a_layer))
-        if level >= layers or need(tokens, level).total > available:
+        level = layers
+        if level is None:
+            whole = need(tokens, 0).total
+            a_layer = (whole - need(tokens, 1).total) or 1
+            level = min(max(0, math.ceil((whole - available) / a_layer)), count - 1)
+        if need(tokens, level).total > available:
             continue
-        again = level / layers
+        again = min(level / count, 1)
         cost = PASSES + again + ((2 + again) * EXPANSION_TOKENS * quantized + FIXED_TOKENS) / tokens
         if best is None or cost < best[0]:
             best = (cost, Fit(tokens, level, need(tokens, level)))

@@ -414,6 +414,11 @@ def save_adapters(peft_model, directory, base):
     card.unlink(missing_ok=True)  # PEFT's is an empty form
 
 
+def compute_dtype(model):
+    """Name of the format that a model computes in."""
+    return str(_compute_dtype(model)).removeprefix("torch.")
+
+
 def _compute_dtype(model):
     """Number format of the frozen matrices that are not quantized (the embedding at least)."""
     return next(
@@ -464,6 +469,10 @@ def checkpoint_layers(model, count):
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
     for index, layer in enumerate(getattr(classifier, classifier.base_model_prefix).layers):
         layer.gradient_checkpointing = index < count
+
+
+def count_layers(model):
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).config.num_hidden_layers
 
 
 def last_hidden_states(model, pack):

@@ -8,6 +8,7 @@ Adapters compute in the base's number format and are optimised in float32: in bf
 an update below 1/256 of a weight would be lost.
 """
 
+import dataclasses
 import logging
 import math
 import resource
@@ -15,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy import batching, logs, model
+from lorastudy import batching, logs, memory, model
 from lorastudy.checkpoints import Checkpoints
 
 log = logging.getLogger("lorastudy")
@@ -35,6 +36,9 @@ LOG_COLUMNS = [
 ]
 
 
+CPU_MICRO_BATCH_TOKENS = 8192
+
+
 class TrainingError(ValueError):
     """A cell that cannot be trained, for a reason that the user can mend."""
 
@@ -50,11 +54,13 @@ class Progress:
         seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
         resumes: how often it was taken up from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
+        checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
         rows: training log, one dictionary a logged step.
         status: ``running``, ``finished`` or ``diverged``.
     """
 
     micro_batch_tokens: int
+    checkpointed_layers: int = 0
     step: int = 0
     samples: int = 0
     tokens: int = 0
@@ -215,7 +221,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     per_epoch = math.ceil(len(texts) / training.batch_size)
     lengths = [len(text) for text in texts]
     optimizer = Optimizer(peft_model, training, len(plan))
-    progress = Progress(execution.micro_batch_tokens)
+    progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
     place = next(iter(optimizer.parameters.values())).device
     torch.manual_seed(seed)
     if checkpoints and (found := checkpoints.load()):
@@ -226,6 +232,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.resumes += 1
         log.info("resumed after step %d of %d", progress.step, len(plan))
     model.set_training(peft_model, True)
+    model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
     with StopSignal() as stop:
@@ -304,19 +311,68 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
         optimizer.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        longest = max(lengths[i] for i in chosen)
-        if progress.micro_batch_tokens <= longest:
-            raise TrainingError(
-                f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
-                "cell on a device with more memory."
-            )
-        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
-        log.warning(
-            "out of memory at step %d: micro_batch_tokens is %d from here on",
-            progress.step + 1,
-            progress.micro_batch_tokens,
-        )
+        _take_less(peft_model, progress, max(lengths[i] for i in chosen))
         _restore_random_state(random_state)
+
+
+def _take_less(peft_model, progress, longest):
+    """Halve the micro-batches after running out of memory; at one text, compute every layer again instead."""
+    layers = model.count_layers(peft_model)
+    if progress.micro_batch_tokens > longest:
+        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
+    elif progress.checkpointed_layers < layers:
+        progress.checkpointed_layers = layers
+        model.checkpoint_layers(peft_model, layers)
+    else:
+        raise TrainingError(
+            f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
+            "cell on a device with more memory."
+        )
+    log.warning(
+        "out of memory at step %d: micro_batch_tokens is %d and checkpointed_layers is %d from here on",
+        progress.step + 1,
+        progress.micro_batch_tokens,
+        progress.checkpointed_layers,
+    )
+
+
+def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
+    """``execution`` with the empty keys filled in: micro-batch and checkpointing that train a cell fastest here.
+
+    Args:
+        execution: ``settings.Execution``.
+        cell: ``grid.Cell``.
+        classes, head: width of the classification head and ``lora.head``.
+        lengths: tokens of each training text.
+        batch_size: texts of an optimizer step.
+
+    Returns:
+        ``settings.Execution`` without empty keys.
+    """
+    import torch
+
+    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    if torch.cuda.is_available() and (tokens is None or layers is None):
+        allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
+        step = sum(sorted(lengths, reverse=True)[:batch_size])
+        found = memory.fit(
+            peft_model.config.to_dict(), classes, cell, (allocated + free) / memory.GIB + memory.CONTEXT / memory.GIB,
+            most_tokens=step if tokens is None else tokens, longest=max(lengths) if tokens is None else tokens,
+            layers=layers, head=head, dtype=model.compute_dtype(peft_model),
+        )  # fmt: skip
+        if found is None:
+            log.warning("this cell is not expected to fit the GPU's %.1f GiB", (allocated + free) / memory.GIB)
+        tokens = tokens or (found.micro_batch_tokens if found else max(lengths))
+        if layers is None:
+            layers = found.checkpointed_layers if found else model.count_layers(peft_model)
+    execution = dataclasses.replace(
+        execution, micro_batch_tokens=tokens or CPU_MICRO_BATCH_TOKENS, checkpointed_layers=layers or 0
+    )
+    log.info(
+        "micro-batches of %d tokens, %d layers checkpointed",
+        execution.micro_batch_tokens, execution.checkpointed_layers,
+    )  # fmt: skip
+    return execution
 
 
 def _out_of_memory(fault):
