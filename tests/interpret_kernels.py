@@ -51,4 +51,14 @@ for dtype in (torch.float32, torch.bfloat16):
     expected = plain(kernels.swiglu_backward, outer, gate_up, product=True)
     same(triton_kernels.swiglu_backward(outer, gate_up, product=True), expected, dtype, "swiglu_backward")
     assert triton_kernels.swiglu_backward(outer, gate_up, product=False)[1] is None
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    weight = draw(12, 64 * 100, dtype=dtype)
+    packed, state = quantize_4bit(weight, blocksize=64, quant_type="nf4", compress_statistics=True)
+    expanded, second = torch.full_like(weight, float("nan")), state.state2
+    triton_kernels.expand(packed, state.code, state.absmax, second.code, second.absmax, state.offset, expanded)
+    if dtype == torch.float32 or DEVICE == "cuda":
+        assert torch.equal(expanded, dequantize_4bit(packed, state)), f"expand {dtype}"
+    else:  # the interpreter cuts off where a GPU rounds
+        torch.testing.assert_close(expanded, dequantize_4bit(packed, state), rtol=2**-7, atol=0)
 print("the kernels agree")

@@ -20,6 +20,8 @@ from lorastudy import attention, kernels
 log = logging.getLogger("lorastudy")
 
 ATTRIBUTE, PLAIN = "packed_decoder", "plain"
+KEPT_RANK = 64  # above it copies of the adapters in the base's format would cost more memory than they save time
+BLOCK_RANK = 16
 _again = threading.local()
 
 
@@ -101,18 +103,23 @@ class Stack:
     Args:
         modules: ``torch.nn.Linear`` or bitsandbytes' ``Linear4bit``, plain or inside PEFT's LoRA layer.
         scratch: where 4-bit weights are expanded, shared by all stacks.
+
+    Attributes:
+        adapters: for each, its columns of the output and its columns of the inner values.
+        parameters: first and second factor of each adapter, in turn.
+        kept: rounded copies of the factors (see ``_keep_rounded``); None where they are rounded at each use.
     """
 
     def __init__(self, modules, scratch):
         linears = [getattr(module, "base_layer", module) for module in modules]
         self.scratch = scratch
+        self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
         self.quantized = [linear.weight for linear in linears if type(linear).__name__ == "Linear4bit"]
         if self.quantized:
-            self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
             scratch.reserve(self.shape, self.quantized[0])
         else:
             self.stacked = _stacked([linear.weight for linear in linears])
-        self.adapters, self.parameters, self.scale = [], [], 1.0
+        self.adapters, self.parameters, self.scale, self.kept = [], [], 1.0, None
         start = inner = 0
         for module, linear in zip(modules, linears):
             for down, up in zip(_parts(module, "lora_A"), _parts(module, "lora_B")):
@@ -122,57 +129,57 @@ class Stack:
                 (self.scale,) = module.scaling.values()
                 inner += rank
             start += linear.out_features
+        self.ranks = inner
 
     def weight(self):
         """All weights, shape (sum of outputs, inputs); valid until any stack is asked again."""
         if not self.quantized:
             return self.stacked
-        from bitsandbytes.functional import dequantize_4bit
-
         whole, start = self.scratch.take(self.shape), 0
         for packed in self.quantized:
             rows = packed.quant_state.shape[0]
-            part = whole[start : start + rows]
-            if part.is_cuda:
-                dequantize_4bit(packed.data, packed.quant_state, out=part)
-            else:  # bitsandbytes has no such form on a CPU
-                part.copy_(dequantize_4bit(packed.data, packed.quant_state))
+            kernels.expand(packed, whole[start : start + rows])
             start += rows
         return whole
 
     def down(self, dtype):
-        """First factors of all adapters, below each other."""
-        return _joined(self.parameters[::2], dtype)
+        """First factors of all adapters below each other, shape (sum of ranks, inputs)."""
+        return _joined(self.parameters[::2], dtype) if self.kept is None else self.kept[0]
+
+    def ups(self, dtype):
+        """The second factors, as products to be done: (columns of the output, columns of the inner values, matrix)."""
+        if self.kept is None:
+            whole, start, parts = _joined(self.parameters[1::2], dtype), 0, []
+            for columns, ranks in self.adapters:
+                rows = columns.stop - columns.start
+                parts.append((columns, ranks, whole[start : start + rows]))
+                start += rows
+            return parts
+        return self.kept[1]
 
     def forward(self, x, inner_only=False):
         """Outputs, side by side; and the adapters' scaled inner values, which the backward pass needs."""
+        import torch
+
         inner = None
         if self.adapters:
-            inner = (x @ self.down(x.dtype).T).mul_(self.scale)
+            inner = x.new_empty(len(x), self.ranks)
+            torch.addmm(inner, x, self.down(x.dtype).T, beta=0, alpha=self.scale, out=inner)
         if inner_only:
             return None, inner
         y = x @ self.weight().T
-        if self.adapters:
-            up = _joined(self.parameters[1::2], x.dtype)
-            start = 0
-            for columns, ranks in self.adapters:
-                rows = columns.stop - columns.start
-                y[:, columns].addmm_(inner[:, ranks], up[start : start + rows].T)
-                start += rows
+        for columns, ranks, up in self.ups(x.dtype) if self.adapters else ():
+            y[:, columns].addmm_(inner[:, ranks], up.T)
         return y, inner
 
     def up_gradients(self, dy, inner):
-        """Gradient of the inner values (before scaling) and of the second factors."""
+        """Gradient of the inner values before their scaling, and of the second factors."""
         if not self.adapters:
             return None, []
         d = dy.new_empty(inner.shape)
-        up, gradients, start = _joined(self.parameters[1::2], dy.dtype), [], 0
-        for columns, ranks in self.adapters:
-            rows = columns.stop - columns.start
-            d[:, ranks].addmm_(dy[:, columns], up[start : start + rows], beta=0)
-            gradients.append(_wide_product(dy[:, columns].T, inner[:, ranks]))
-            start += rows
-        return d.mul_(self.scale), gradients
+        for columns, ranks, up in self.ups(dy.dtype):
+            d[:, ranks].addmm_(dy[:, columns], up, beta=0, alpha=self.scale)
+        return d, [_wide_product(dy[:, columns].T, inner[:, ranks]) for columns, ranks in self.adapters]
 
     def down_gradients(self, d, x):
         """Gradients of the first factors."""
@@ -187,6 +194,57 @@ class Stack:
         if self.adapters:
             dx.addmm_(d, self.down(dy.dtype))
         return dx
+
+
+class Rounded:
+    """Copies of the adapters' factors in the format of the computation, made once for each change of the parameters.
+
+    Without them every product would be preceded by a cast, and with a small rank a layer spends more time on starting
+    kernels than on computing. Like factors of all layers lie in one tensor, so that two kernels refresh them all.
+
+    Args:
+        groups: lists of ``Stack`` that are alike, over the layers.
+        dtype: of the copies.
+    """
+
+    def __init__(self, groups, dtype):
+        import torch
+
+        self.parts, self.state = [], None
+        for stacks in groups:
+            first = stacks[0]
+            if not first.adapters or first.parameters[0].dtype == dtype and len(first.adapters) == 1:
+                continue
+            rank = first.adapters[0][1].stop
+            if rank > KEPT_RANK:
+                continue
+            # of small factors one block-diagonal matrix makes one product of several
+            block = rank <= BLOCK_RANK
+            place = first.parameters[0].device
+            with torch.inference_mode(False):
+                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=place)
+                ups = torch.zeros(
+                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=place
+                )
+            for index, (columns, ranks) in enumerate(first.adapters):
+                self.parts.append((downs[:, ranks], [stack.parameters[2 * index] for stack in stacks]))
+                inner = ranks if block else slice(None)
+                self.parts.append((ups[:, columns, inner], [stack.parameters[2 * index + 1] for stack in stacks]))
+            for stack, down, up in zip(stacks, downs, ups):
+                products = [(columns, ranks, up[columns]) for columns, ranks in stack.adapters]
+                everything = [(slice(0, stack.shape[0]), slice(0, stack.ranks), up)]
+                stack.kept = (down, everything if block else products)
+
+    def refresh(self):
+        """Copy again whatever changed since the last time."""
+        import torch
+
+        state = [(p.data_ptr(), p._version) for _, parameters in self.parts for p in parameters]
+        if state != self.state:
+            with torch.inference_mode(False), torch.no_grad():
+                for copy, parameters in self.parts:
+                    copy.copy_(torch.stack(parameters))
+            self.state = state
 
 
 def _stacked(weights):
@@ -267,6 +325,10 @@ class Layer:
         self.out, self.gate_up, self.down = (Stack(group, scratch) for group in ([o], [gate, up], [down]))
         self.feed_parameters = [*self.out.parameters, *self.gate_up.parameters, *self.down.parameters]
 
+    def stacks(self):
+        first = (self.query, self.key_value) if self.last else (self.projections,)
+        return *first, self.out, self.gate_up, self.down
+
     def heads(self, states):
         return states.unflatten(1, (-1, self.width))
 
@@ -286,6 +348,9 @@ class Decoder:
             Layer(layer, model.config, scratch, last=index == count - 1) for index, layer in enumerate(model.layers)
         ]
         self.checkpointed_layers = 0
+        *like, last = (layer.stacks() for layer in self.layers)
+        groups = [list(group) for group in zip(*like)] + [[stack] for stack in last]
+        self.rounded = Rounded(groups, model.embed_tokens.weight.dtype)
 
     def __call__(self, pack):
         """Normalised hidden state of the last token of each text of a ``batching.Pack``, shape (texts, width)."""
@@ -293,6 +358,7 @@ class Decoder:
         from torch.utils.checkpoint import checkpoint
 
         functions = _functions()
+        self.rounded.refresh()
         hidden = self.model.embed_tokens(pack.input_ids[0])
         cos, sin = (part[0].contiguous() for part in self.model.rotary_emb(hidden[None], pack.position_ids))
         ends = pack.boundaries[1:].long() - 1

@@ -105,3 +105,23 @@ def swiglu_backward(gradient, gate_up, product):
     inner[:, :columns] = outer * up.float() * sigmoid * (1 + wide * (1 - sigmoid))
     inner[:, columns:] = outer * wide * sigmoid
     return inner, F.silu(gate) * up if product else None
+
+
+def expand(packed, out):
+    """Weights from their NF4 form, to the last bit as bitsandbytes expands them.
+
+    Args:
+        packed: ``bitsandbytes.nn.Params4bit``.
+        out: where they go, in the format that they compute in.
+    """
+    from bitsandbytes.functional import dequantize_4bit
+
+    state = packed.quant_state
+    if not packed.is_cuda:  # bitsandbytes has no form with a place for the result on a CPU
+        return out.copy_(dequantize_4bit(packed.data, state))
+    if state.quant_type != "nf4" or state.blocksize != 64 or not state.nested or state.state2.blocksize != 256:
+        return dequantize_4bit(packed.data, state, out=out)
+    from lorastudy import triton_kernels
+
+    inner = state.state2
+    return triton_kernels.expand(packed.data, state.code, state.absmax, inner.code, inner.absmax, state.offset, out)

@@ -91,6 +91,20 @@ def _swiglu_backward(gradient, gate_up, inner, product, columns, PRODUCT: tl.con
         tl.store(product + row * columns + column, (opened.to(kind).to(tl.float32) * up).to(kind), mask=inside)
 
 
+@triton.jit
+def _expand(packed, code, scales, scale_code, outer_scales, offset, out, blocks, BLOCKS: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS)
+    inside = block < blocks
+    scale = tl.load(scale_code + tl.load(scales + block, mask=inside, other=0).to(tl.int32))
+    scale = scale * tl.load(outer_scales + block // 256, mask=inside, other=0.0) + tl.load(offset)
+    place = block[:, None] * 32 + tl.arange(0, 32)[None, :]
+    byte = tl.load(packed + place, mask=inside[:, None], other=0).to(tl.int32)
+    first, second = tl.load(code + (byte >> 4)) * scale[:, None], tl.load(code + (byte & 15)) * scale[:, None]
+    kind = out.dtype.element_ty
+    value = tl.interleave(first.to(kind), second.to(kind))
+    tl.store(out + block[:, None] * 64 + tl.arange(0, 64)[None, :], value, mask=inside[:, None])
+
+
 def _row(width):
     return {"BLOCK": triton.next_power_of_2(width), "num_warps": 8 if width >= 2048 else 4}
 
@@ -143,3 +157,14 @@ def swiglu_backward(gradient, gate_up, product):
         gradient, gate_up, inner, inner if again is None else again, columns, PRODUCT=product, BLOCK=block, num_warps=4
     )
     return inner, again
+
+
+def expand(packed, code, scales, scale_code, outer_scales, offset, out):
+    """NF4 with double quantization: blocks of 64 numbers, their scales in blocks of 256."""
+    blocks = scales.numel()
+    # without fused multiply-add, so that a scale has the bits that two roundings give
+    _expand[(triton.cdiv(blocks, 64),)](
+        packed, code, scales, scale_code, outer_scales, offset, out, blocks, BLOCKS=64, num_warps=4,
+        enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
