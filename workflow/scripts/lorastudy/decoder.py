@@ -236,11 +236,14 @@ class Rounded:
                 stack.kept = (down, everything if block else products)
 
     def refresh(self):
-        """Copy again whatever changed since the last time."""
+        """Copy the factors again, unless nothing can have changed them since the last time.
+
+        Under training they are always copied: a fused optimizer changes parameters without counting up their version.
+        """
         import torch
 
-        state = [(p.data_ptr(), p._version) for _, parameters in self.parts for p in parameters]
-        if state != self.state:
+        state = None if torch.is_grad_enabled() else [(p.data_ptr(), p._version) for _, ps in self.parts for p in ps]
+        if state is None or state != self.state:
             with torch.inference_mode(False), torch.no_grad():
                 for copy, parameters in self.parts:
                     copy.copy_(torch.stack(parameters))

@@ -107,6 +107,7 @@ class Optimizer:
         # transformers' schedules as functions of the step: nothing to restore after a resume
         self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
         self.max_norm = training.max_grad_norm
+        self.failed = torch.zeros((), device=next(iter(self.masters.values())).device)
 
     def collect(self):
         """Add the gradients of a micro-batch to the masters', in float32."""
@@ -126,17 +127,26 @@ class Optimizer:
         for parameter in (*self.parameters.values(), *self.masters.values()):
             parameter.grad = None
 
-    def norm(self):
-        """L2 norm of the step's gradient; scales it down to ``max_grad_norm`` where that is configured."""
+    def step(self, index, loss):
+        """Update masters and parameters, if loss and gradient are finite and always were.
+
+        Nothing here waits for the device: the next step is prepared while this one is computed.
+
+        Args:
+            index: of the step, from 0.
+            loss: mean loss of the step's texts, a tensor.
+
+        Returns:
+            Tensor of loss and L2 norm of the gradient (before it is scaled down to ``max_grad_norm``).
+        """
         import torch
 
         limit = math.inf if self.max_norm is None else self.max_norm
-        return torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
-
-    def step(self, index):
-        """Update masters and parameters; ``index`` counts steps from 0. Returns the adapters' learning rate."""
-        import torch
-
+        norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
+        seen = torch.stack([loss.float(), norm.float()])
+        self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
+        # how torch's gradient scaler tells a fused optimizer to leave everything as it is
+        self.adamw.grad_scale, self.adamw.found_inf = None, self.failed
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
@@ -145,9 +155,10 @@ class Optimizer:
             with torch.no_grad():
                 torch._foreach_copy_([p for p, _ in copies], [m for _, m in copies])
         self.clear()
-        return self.rates[0] * self.factor(index)
+        return seen
 
     def rate(self, index):
+        """The adapters' learning rate at a step."""
         return self.rates[0] * self.factor(index)
 
     def tensors(self):
@@ -235,17 +246,42 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
+
+    def save():
+        progress.seconds = before + time.monotonic() - begun
+        checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
+
+    def settle(pending):
+        """Enter a step whose update is under way; False if it was none because something was not finite."""
+        index, seen = pending
+        loss, norm = seen.read()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            progress.status, progress.diverged_step = "diverged", index + 1
+            progress.diverged_learning_rate = optimizer.rate(index)
+            log.error(
+                "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
+                index + 1, loss, norm, progress.diverged_learning_rate,
+            )  # fmt: skip
+            return False
+        progress.step = index + 1
+        progress.samples += len(plan[index])
+        progress.tokens += sum(lengths[i] for i in plan[index])
+        progress.window.append(loss)
+        now = time.monotonic()
+        progress.seconds = before + now - begun
+        if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
+            pace = (now - begun) / (progress.step - first)
+            _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
+        return True
+
     with StopSignal() as stop:
-
-        def save():
-            progress.seconds = before + time.monotonic() - begun
-            checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
-
-        while progress.step < len(plan):
-            chosen = plan[progress.step]
+        pending = None
+        for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop)
+                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
             except _Stopped:
+                if pending and not settle(pending):
+                    break
                 if checkpoints:
                     save()
                 kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
@@ -253,39 +289,48 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
                 raise logs.Interrupted(
                     f"stopped by {name}; {kept}. Run the same command again to go on.", stop.number
                 ) from None
-            norm = optimizer.norm()
-            if not math.isfinite(loss) or not torch.isfinite(norm):
-                progress.status, progress.diverged_step = "diverged", progress.step + 1
-                progress.diverged_learning_rate = optimizer.rate(progress.step)
-                log.error(
-                    "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
-                    progress.step + 1,
-                    loss,
-                    float(norm),
-                    progress.diverged_learning_rate,
-                )
-                optimizer.clear()
+            update = index, _Seen(optimizer.step(index, loss))
+            if pending and not settle(pending):
                 break
-            rate = optimizer.step(progress.step)
-            progress.step += 1
-            progress.samples += len(chosen)
-            progress.tokens += sum(lengths[i] for i in chosen)
-            progress.window.append(loss)
-            now = time.monotonic()
-            progress.seconds = before + now - begun
-            if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
-                _log(progress, per_epoch, len(plan), rate, float(norm), (now - begun) / (progress.step - first))
-            if checkpoints and now - saved > 60 * execution.checkpoint_minutes and progress.step < len(plan):
+            pending = update
+            if checkpoints and time.monotonic() - saved > 60 * execution.checkpoint_minutes and index + 1 < len(plan):
+                if not settle(pending):
+                    break
+                pending = None
                 save()
                 saved = time.monotonic()
+        else:
+            if pending:
+                settle(pending)
     if progress.status == "running":
         progress.status = "finished"
     progress.seconds = before + time.monotonic() - begun
     return progress
 
 
+class _Seen:
+    """A few numbers on their way from the device, which are waited for when they are read."""
+
+    def __init__(self, values):
+        import torch
+
+        self.event = None
+        self.values = values
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def read(self):
+        if self.event:
+            self.event.synchronize()
+        return self.values.tolist()
+
+
 def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
-    """Gradient of one optimizer step, in the masters; mean loss of its texts. Smaller packs when memory runs out."""
+    """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
+    out. Random states are as before where it stops half-way."""
     import torch
     import torch.nn.functional as F
 
@@ -295,6 +340,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
             total = torch.zeros((), device=place)
             for members in batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens):
                 if stop.number:
+                    optimizer.clear()
+                    _restore_random_state(random_state)
                     raise _Stopped
                 picked = [chosen[i] for i in members]
                 pack = batching.pack([texts[i] for i in picked], place)
@@ -303,7 +350,7 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 loss.backward()
                 optimizer.collect()
                 total += loss.detach()
-            return total.item()
+            return total
         except (torch.OutOfMemoryError, RuntimeError) as fault:
             if not _out_of_memory(fault):
                 raise
