@@ -16,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy import batching, logs, memory, model
+from lorastudy import batching, energy, logs, memory, model
 from lorastudy.checkpoints import Checkpoints
 
 log = logging.getLogger("lorastudy")
@@ -52,6 +52,8 @@ class Progress:
         samples: texts seen, repeated ones counted again.
         tokens: tokens seen.
         seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
+        joules: energy of the GPU, likewise; None where a part of the training had no meter.
+        energy_reason: why there is no figure, or what it includes besides this cell.
         resumes: how often it was taken up from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
         checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
@@ -65,6 +67,8 @@ class Progress:
     samples: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    joules: float | None = 0.0
+    energy_reason: str | None = None
     resumes: int = 0
     rows: list = field(default_factory=list)
     window: list = field(default_factory=list)
@@ -244,11 +248,21 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         log.info("resumed after step %d of %d", progress.step, len(plan))
     model.set_training(peft_model, True)
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
+    meter, spent = energy.Meter(), progress.joules
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
 
-    def save():
+    def count():
         progress.seconds = before + time.monotonic() - begun
+        joules = meter.joules()
+        progress.joules = None if spent is None or joules is None else spent + joules
+        if meter.reason:
+            progress.energy_reason = meter.reason
+        elif others := meter.others():
+            progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
+
+    def save():
+        count()
         checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
 
     def settle(pending):
@@ -304,7 +318,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
                 settle(pending)
     if progress.status == "running":
         progress.status = "finished"
-    progress.seconds = before + time.monotonic() - begun
+    count()
     return progress
 
 
