@@ -16,12 +16,11 @@ import threading
 from contextlib import contextmanager, nullcontext
 
 from lorastudy import attention, kernels
+from lorastudy.memory import BLOCK_RANK, KEPT_RANK
 
 log = logging.getLogger("lorastudy")
 
 ATTRIBUTE, PLAIN = "packed_decoder", "plain"
-KEPT_RANK = 64  # above it copies of the adapters in the base's format would cost more memory than they save time
-BLOCK_RANK = 16
 _again = threading.local()
 
 
