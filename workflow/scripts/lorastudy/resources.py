@@ -21,6 +21,7 @@ UNKNOWN = 54  # a GPU of unknown type is taken for the slowest
 CPU = 0.02  # and a core without GPU for this
 UTILISATION = 0.25  # of the peak, over a whole cell: short texts, NF4, slow start; measured cells reach 0.3 to 0.5
 QLORA = 1.5  # slower: expansion of NF4
+CLASSES = 5  # where nothing says how many before the data is prepared; the head is the smallest part
 HEADROOM = 2.0
 STARTUP_MINUTES = 10  # imports, loading over a busy network file system, a last checkpoint
 READ_MB_PER_MINUTE = 6000
@@ -119,11 +120,12 @@ class Estimate:
         return memory.base(self.architecture, False, self.study.model.dtype)
 
     def _classes(self):
-        return len(self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers)
+        known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
+        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
 
     def _tokens(self, split):
         """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
-        counted = _card(_version("results/data/card.json")).get(split)
+        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
         return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
 
 
@@ -157,7 +159,4 @@ def _architecture(name, version):
 @cache
 def _card(version):
     path, time = version
-    if time is None:
-        return {}
-    splits = json.loads(Path(path).read_text()).get("splits", {})
-    return {name: split["tokens"] for name, split in splits.items() if "tokens" in split}
+    return {} if time is None else json.loads(Path(path).read_text())
