@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -238,17 +238,22 @@ def output_hidden(bench):
 def disk_full(bench):
     place = bench.study.directory / "results" / "checkpoints"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", place], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode:
         pytest.skip("this user may not mount a file system of limited size")
     try:
         run = bench.run()
+        bench.study.until_training()
+        filler = place / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
         told = bench.study.directory / ".snakemake" / "slurm_logs"
         message = "no room left on the disk, or no quota, for what this job writes"
         bench.study.until(lambda: any(message in log.read_text() for log in told.rglob("*.log")), "message")
         assert not list(place.rglob("*.tmp"))
-        subprocess.run(["mount", "-o", "remount,size=50m", place], check=True)
+        filler.unlink()
         run.succeed()
-        return {"resumes": 1, "told": ""}
+        return {"resumes": 1, "told": message}
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
 
