@@ -16,7 +16,7 @@ CELLS = [grid.Cell(*which, 4, 8, 1) for which in product(("lora", "qlora"), ("at
 
 def perturbed(base, cell, fused, dtype="float32"):
     """A model whose adapters do something: PEFT starts their second factors from zero."""
-    peft_model = model.add_adapters(model.load_classifier(base, 5, dtype, 1), cell, Lora(0.0, "paper"), fused)
+    peft_model = model.add_adapters(model.load_classifier(base, 5, dtype, 1), cell, Lora(0.0, "paper"), fused=fused)
     generator = torch.Generator().manual_seed(2)
     for name, p in peft_model.named_parameters():
         if "lora_B" in name:

@@ -182,7 +182,7 @@ def test_what_is_trained_is_float32_and_computes_in_the_bases_format(tiny_base, 
         cell = grid.Cell("lora", "all-linear", 4, 8, 0)
         for fused, adapters in ((True, torch.float32), (False, torch.bfloat16)):
             classifier = model.load_classifier(base, 5, "bfloat16", 0)
-            peft_model = model.add_adapters(classifier, cell, Lora(0.0, "paper"), fused)
+            peft_model = model.add_adapters(classifier, cell, Lora(0.0, "paper"), fused=fused)
             for name, p in peft_model.named_parameters():
                 if p.requires_grad:
                     assert p.dtype == (torch.float32 if ".score." in name else adapters), name
