@@ -180,10 +180,19 @@ def colour_bar(figure, shades, axes, label):
     bar.outline.set_linewidth(0.6)
 
 
-def legend(figure, handles, columns=None):
-    """One legend for the whole figure, above it."""
-    if handles:
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns or min(len(handles), 4))
+def legend(figure, handles):
+    """One legend for the whole figure, above it, in as many columns as have room."""
+    import numpy as np
+
+    if not handles:
+        return
+    # a character is about 0.052 inches wide; symbol and gaps take what 9 characters do
+    widths = [9 + len(handle.get_label()) for handle in handles]
+    for columns in range(len(handles), 0, -1):
+        split = np.array_split(widths, columns)  # as matplotlib fills the columns
+        if 0.052 * sum(max(part) for part in split) <= figure.get_figwidth():
+            break
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def handle(label, **look):
