@@ -65,9 +65,11 @@ def save(figure, path, suffix, dpi):
     figure.savefig(path, format=suffix, dpi=dpi, metadata=dict.fromkeys(nothing))
 
 
-def title(axes, text, columns):
-    """Title of one of ``columns`` panels side by side, in as many lines as it needs."""
-    axes.set_title(textwrap.fill(text, 100 // max(columns, 2), break_on_hyphens=False), loc="left")
+def title(axes, text, columns, **look):
+    """Title of one of ``columns`` panels side by side; its lines are broken where they would not fit."""
+    width = 100 // max(columns, 2)
+    lines = (textwrap.fill(line, width, break_on_hyphens=False) for line in text.split("\n"))
+    axes.set_title("\n".join(lines), loc="left", **look)
 
 
 def colour(look, name):
