@@ -11,9 +11,12 @@ RESULTS = {
     "curves": "results/curves.csv",
     "confusion": "results/confusion.json",
 }
-TABLES = expand(
-    "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
-)
+TABLES = [
+    *expand(
+        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+    ),
+    "paper_tables/numbers.tex",
+]
 FIGURES = expand(
     "figures/{figure}.{format}",
     figure=figures.names(SETTINGS.grid),
@@ -39,7 +42,16 @@ def records_of_study(wildcards):
 def tables_settings(wildcards):
     return {
         name: SETTINGS.block(name)
-        for name in ("study", "model", "data", "lora", "grid", "training", "statistics")
+        for name in (
+            "study",
+            "model",
+            "data",
+            "prompt",
+            "lora",
+            "grid",
+            "training",
+            "statistics",
+        )
     }
 
 
@@ -79,6 +91,8 @@ rule make_table:
         },
     log:
         "logs/make_table_{table}.log",
+    wildcard_constraints:
+        table="|".join(tables.TABLES),
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -87,6 +101,23 @@ rule make_table:
         "Making {wildcards.table}"
     script:
         "../scripts/make_table.py"
+
+
+rule make_numbers:
+    input:
+        **RESULTS,
+    output:
+        "paper_tables/numbers.tex",
+    log:
+        "logs/make_numbers.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=tables_settings,
+    message:
+        "Writing the headline numbers"
+    script:
+        "../scripts/make_numbers.py"
 
 
 rule plot_figure:
