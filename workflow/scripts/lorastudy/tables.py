@@ -893,7 +893,7 @@ def lora_against_qlora(inputs):
         {
             "learning rate": frame["view"],
             "targets": frame.targets.map(lambda name: NAMES.get(name, name)),
-            "scaling": frame.scaling,
+            "scaling": frame.scaling.fillna("–"),
             "r": ["–" if pd.isna(r) else f"{r}" for r in frame.r],
             "alpha": ["–" if pd.isna(alpha) else f"{alpha:g}" for alpha in frame.alpha],
             "LoRA": [_side(row, "lora") for row in rows],
