@@ -140,7 +140,7 @@ def loss_curves(results, look):
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip
         column[-1].set_xlabel("Step")
-        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=style.STEPS))
     for row in rows:
         row[0].set_ylabel("Training loss")
     kept = curves.loss[curves.status == "finished"]
@@ -175,5 +175,5 @@ def _shade(index, count):
     """Colour and line style of one of ``count`` ordered values: from dark to light, styles in turn."""
     from matplotlib import colormaps
 
-    position = 0.0 if count == 1 else 0.85 * index / (count - 1)
+    position = 0.0 if count == 1 else 0.75 * index / (count - 1)
     return {"color": colormaps["viridis"](position), "linestyle": ("-", (0, (3, 1)), (0, (1, 1)))[index % 3]}

@@ -18,6 +18,7 @@ MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
 HOLES = {"diverged": "x", "missing": "+", "stale": "1"}  # markers
 DARK = "#222222"
+STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
 MAP = "cividis"  # rises evenly in lightness, with and without colour vision
 
 RC = {
@@ -147,7 +148,7 @@ def positive_axis(axes, values):
         axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
         axes.xaxis.set_minor_formatter(lambda value, place: "")
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         if high == low:
             axes.set_xlim(low / 1.5, low * 1.5 or 1)
     large = EngFormatter(sep="")
