@@ -17,6 +17,7 @@ if not ONLY_PAPER:
 
 
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

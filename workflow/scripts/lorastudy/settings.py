@@ -116,6 +116,14 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class Cost:
+    price_per_hour: float | None
+    currency: str
+    carbon_intensity: float | None
+    power_watts: float | None
+
+
+@dataclass(frozen=True)
 class Figures:
     lora_colour: str
     qlora_colour: str
@@ -136,6 +144,7 @@ class Settings:
     training: Training
     execution: Execution
     statistics: Statistics
+    cost: Cost
     figures: Figures
 
     def block(self, name):

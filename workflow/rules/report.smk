@@ -1,0 +1,29 @@
+"""From tables and figures to what people look at first. Like these it never trains."""
+
+localrules:
+    make_report,
+
+
+def report_settings(wildcards):
+    return tables_settings(wildcards) | {
+        name: SETTINGS.block(name) for name in ("prompt", "cost")
+    }
+
+
+rule make_report:
+    input:
+        **RESULTS,
+        figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
+    output:
+        "report.html",
+    log:
+        "logs/make_report.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=report_settings,
+    message:
+        "Writing the report"
+    script:
+        "../scripts/make_report.py"

@@ -1,0 +1,33 @@
+"""Write the study's report: one page that holds everything and needs no network."""
+
+import os
+import subprocess
+import sys
+
+from lorastudy import logs, report, settings, summary
+
+RESULTS = ("summary", "comparisons", "curves", "confusion")
+
+
+def main(inputs, output, blocks):
+    """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
+    results = summary.load(**{name: inputs[name] for name in RESULTS}, settings=blocks)
+    report.write(output, results, inputs["figures"], inputs["tables"], rulegraph())
+
+
+def rulegraph():
+    """The workflow's graph as dot, and why there is none: one of the two is None."""
+    snakefile = str(settings.REPOSITORY / "Snakefile")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "all", "--nolock", "--rulegraph", "dot"]
+    # not this job's arguments and settings: the graph is that of the whole study
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        return None, said[-1] if said else f"snakemake --rulegraph ended with status {done.returncode}"
+    return done.stdout, None
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)
