@@ -1,5 +1,6 @@
 """From tables and figures to what people look at first. Like these it never trains."""
 
+
 localrules:
     make_report,
 

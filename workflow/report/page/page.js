@@ -45,7 +45,8 @@
   function setTheme(theme) {
     if (theme === "automatic") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
-    themeButton.textContent = `Theme: ${theme}`;
+    themeButton.textContent = { automatic: "Auto", light: "Light", dark: "Dark" }[theme];
+    themeButton.setAttribute("aria-label", `Theme: ${theme}`);
     try {
       localStorage.setItem("theme", theme);
     } catch {
@@ -303,12 +304,14 @@
     const content = [];
     if (row.status !== "finished") content.push(make("p", { class: "note" }, `${row.status}: ${row.reason ?? ""}`));
     content.push(facts(study.axes.filter((name) => row[name] !== undefined).map((name) => [label(name), show(row[name], study.labels[name][1])])));
-    if (row.accuracy !== undefined) content.push(part("Scores", scores(row)));
-    if (detail) {
-      if (detail.curve?.step.length) content.push(part("Loss", lossCurve(detail.curve)));
-      if (detail.confusion) content.push(part("Confusion matrix", confusion(detail.confusion)));
-      if (row.status === "finished") content.push(part("Most confident errors", errors(detail.errors)));
-    }
+    const beside = make("div", { class: "beside" });
+    if (row.accuracy !== undefined) beside.append(part("Scores", scores(row)));
+    const pictures = make("div");
+    if (detail?.curve?.step.length) pictures.append(part("Loss", lossCurve(detail.curve)));
+    if (detail?.confusion) pictures.append(part("Confusion matrix", confusion(detail.confusion)));
+    if (pictures.childElementCount) beside.append(pictures);
+    content.push(beside);
+    if (row.status === "finished" && detail) content.push(part("Most confident errors", errors(detail.errors)));
     const known = study.facts.filter((name) => row[name] !== undefined);
     if (known.length) content.push(part("Time, memory, cost", facts(known.map((name) => [label(name), show(row[name], study.labels[name][1])]))));
     if (detail) {

@@ -139,7 +139,7 @@ def page(results, figures, tables, rulegraph, study_directory="."):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"show": show, "visible": visible}
+    environment.filters |= {"show": show, "visible": visible, "code": code}
     script, style = ((PAGE / name).read_text() for name in ("page.js", "page.css"))
     full = _with_costs(results.summary, costs)
     columns = _columns(full[full.kind == "cell"])
@@ -219,6 +219,16 @@ def show(value, kind="number"):
             return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
+def code(text):
+    """Text as HTML, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(visible(part)) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)
+    )
+
+
 def embedded(content):
     """JSON that is safe between script tags: no character in it can end the element or be taken for markup."""
     from markupsafe import Markup
@@ -226,7 +236,7 @@ def embedded(content):
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
 def _hash(text):
@@ -270,12 +280,11 @@ def _figure(path, study):
 
     path = Path(path)
     caption = (study / path).with_suffix(".txt").read_text().strip()
-    with Image.open(study / path) as image:
-        image = image.convert("RGB")
-        if image.width > IMAGE_WIDTH:
-            image = image.resize((IMAGE_WIDTH, round(image.height * IMAGE_WIDTH / image.width)), Image.LANCZOS)
-        held = io.BytesIO()
-        image.quantize(128, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
+    held = io.BytesIO()
+    with Image.open(study / path) as drawn:
+        share = min(1, IMAGE_WIDTH / drawn.width)
+        image = drawn.convert("RGB").resize((round(drawn.width * share), round(drawn.height * share)), Image.LANCZOS)
+    image.quantize(128, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
     return {
         "name": path.stem,
         "title": path.stem.replace("_", " ").capitalize(),

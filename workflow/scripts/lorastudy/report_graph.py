@@ -65,17 +65,19 @@ def layout(users):
         indent = (width - len(members) * (WIDTH + GAP_X) + GAP_X) / 2
         for column, name in enumerate(members):
             place[name] = (indent + column * (WIDTH + GAP_X), GAP_X + row * (HEIGHT + GAP_Y))
-    lines = []
-    for name in users:
-        for target in edges[name]:
-            line = [(place[name][0] + WIDTH / 2, place[name][1] + HEIGHT)]
-            while target not in users:
-                x, y = place[target]
-                line += [(x + WIDTH / 2, y), (x + WIDTH / 2, y + HEIGHT)]
-                (target,) = edges[target]
-            lines.append([*line, (place[target][0] + WIDTH / 2, place[target][1])])
+    lines = [_line(name, after, edges, place) for name in users for after in edges[name]]
     height = len(layers) * (HEIGHT + GAP_Y) - GAP_Y + 2 * GAP_X
     return Drawing(width, height, [(name, *place[name]) for name in users], lines)
+
+
+def _line(name, after, edges, place):
+    """Points of the edge from ``name`` to ``after`` and on through its bends."""
+    points = [(place[name][0] + WIDTH / 2, place[name][1] + HEIGHT)]
+    while isinstance(after, tuple):
+        x, y = place[after]
+        points += [(x + WIDTH / 2, y), (x + WIDTH / 2, y + HEIGHT)]
+        (after,) = edges[after]
+    return [*points, (place[after][0] + WIDTH / 2, place[after][1])]
 
 
 def curve(line):
