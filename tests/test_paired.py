@@ -65,13 +65,13 @@ def test_seeds_add_their_variance_by_hand():
     of_seed = np.array([0.4, 0.5, 0.6, 0.5])
     result = paired.estimate(np.repeat(of_seed[:, None], 30, axis=1))
     assert (result.value, result.se_texts) == pytest.approx((0.5, 0.0))
-    assert result.se_seeds == pytest.approx(np.std(of_seed, ddof=1) / 2)
-    assert result.half_width() == pytest.approx(stats.t.ppf(0.975, 3) * result.se_seeds)
+    assert result.se_runs == pytest.approx(np.std(of_seed, ddof=1) / 2)
+    assert result.half_width() == pytest.approx(stats.t.ppf(0.975, 3) * result.se_runs)
 
 
 def test_seeds_that_agree_add_nothing(differences):
     one, three = paired.estimate(differences[None]), paired.estimate(np.tile(differences, (3, 1)))
-    assert three.se_seeds == 0
+    assert three.se_runs == 0
     assert three.half_width() == pytest.approx(one.half_width())
 
 

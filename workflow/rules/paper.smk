@@ -2,6 +2,7 @@
 
 RESULTS = {
     "summary": "results/summary.csv",
+    "points": "results/points.csv",
     "comparisons": "results/comparisons.csv",
     "curves": "results/curves.csv",
     "confusion": "results/confusion.json",
@@ -88,7 +89,7 @@ rule plot_figure:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
-        style=SETTINGS.block("figures"),
+        look=SETTINGS.block("figures"),
     message:
         "Drawing {wildcards.figure}"
     script:

@@ -1,15 +1,16 @@
 """Gather the records of all cells and baselines into what tables, figures and the report are made from."""
 
 from lorastudy import comparisons as compare
-from lorastudy import grid, logs, records, summary
+from lorastudy import grid, logs, points, records, summary
 
 
-def main(outputs, cells, specs, statistics):
+def main(outputs, cells, specs, statistics, study_directory="."):
     """Arguments are the rule's outputs by name, the grid's cells, and what defines the result of each id."""
-    table = summary.build({name: grid.Cell(**cell) for name, cell in cells.items()}, specs)
-    summary.write_csv(summary.curves(table), outputs["curves"])
-    records.write_json(outputs["confusion"], summary.confusion(table))
-    summary.write_csv(compare.build(table, statistics), outputs["comparisons"])
+    table = summary.build({name: grid.Cell(**cell) for name, cell in cells.items()}, specs, study_directory)
+    summary.write_csv(summary.curves(table, study_directory), outputs["curves"])
+    records.write_json(outputs["confusion"], summary.confusion(table, study_directory))
+    summary.write_csv(points.build(table, study_directory), outputs["points"])
+    summary.write_csv(compare.build(table, statistics, study_directory), outputs["comparisons"])
     summary.write_csv(table, outputs["summary"])
 
 

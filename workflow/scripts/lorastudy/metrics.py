@@ -138,7 +138,7 @@ def confusion(label, prediction, classes):
 
 
 def per_text(label, probabilities):
-    """What each text contributes to each score: jackknife pseudo-values, whose mean is the score up to its bias.
+    """What each text contributes to each score: jackknife pseudo-values, moved so that their mean is the score.
 
     For ``accuracy`` it is 1 for a right prediction and 0 for a wrong one, exactly. ``ece`` has none.
 
@@ -146,13 +146,18 @@ def per_text(label, probabilities):
         name → float array, shape (n,).
     """
     label, probabilities = np.asarray(label), np.asarray(probabilities, dtype=np.float64)
-    n, classes = probabilities.shape
-    prediction = probabilities.argmax(axis=1)
+    values = per_text_of_predictions(label, probabilities.argmax(axis=1), probabilities.shape[1])
+    return values | {"nll": _surprise(label, probabilities)}
+
+
+def per_text_of_predictions(label, prediction, classes):
+    """The same of the scores that need no probabilities."""
+    n = len(label)
     table = np.asarray(confusion(label, prediction, classes), dtype=float)
     without = table - np.eye(classes**2).reshape(-1, classes, classes)  # one text of each kind left out in turn
     whole = confusion_scores(table[None])
-    kind = label * classes + prediction
-    kept, place = np.unique(kind, return_inverse=True)
+    kept, place = np.unique(label * classes + prediction, return_inverse=True)
     left = confusion_scores(without[kept])
     values = {name: (n * whole[name][0] - (n - 1) * left[name])[place] for name in whole}
-    return values | {"nll": _surprise(label, probabilities)}
+    values = {name: value - value.mean() + whole[name][0] for name, value in values.items()}
+    return values | {"accuracy": (label == prediction).astype(float)}

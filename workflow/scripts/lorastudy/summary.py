@@ -41,6 +41,7 @@ class Results:
 
     Attributes:
         summary: data frame with the columns ``COLUMNS``, a row a cell (in the grid's order) and one a baseline (last).
+        points: data frame of ``points.build``: a row a point of the grid, over its seeds.
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.
@@ -48,6 +49,7 @@ class Results:
     """
 
     summary: "pd.DataFrame"  # noqa: F821
+    points: "pd.DataFrame"  # noqa: F821
     comparisons: "pd.DataFrame"  # noqa: F821
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
@@ -63,14 +65,15 @@ class Results:
         return self.summary[self.summary.kind == "baseline"].set_index("id")
 
 
-def load(summary, comparisons, curves, confusion, settings):
+def load(summary, points, comparisons, curves, confusion, settings):
     """``Results`` from the files that ``aggregate_results`` wrote."""
     import pandas as pd
 
     kinds = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(TEXT, "str")
     return Results(
         summary=pd.read_csv(summary, dtype=kinds),
-        comparisons=pd.read_csv(comparisons),
+        points=pd.read_csv(points, dtype=dict.fromkeys(["r", "seeds", "seeds_planned", "n_test"], "Int64")),
+        comparisons=pd.read_csv(comparisons, dtype=dict.fromkeys(["r", "only_a", "only_b"], "Int64")),
         curves=pd.read_csv(curves),
         confusion=records.read_json(confusion),
         settings=settings,
