@@ -6,13 +6,12 @@ import sys
 
 from lorastudy import logs, report, settings, summary
 
-RESULTS = ("summary", "comparisons", "curves", "confusion")
-
 
 def main(inputs, output, blocks):
     """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
-    results = summary.load(**{name: inputs[name] for name in RESULTS}, settings=blocks)
-    report.write(output, results, inputs["figures"], inputs["tables"], rulegraph())
+    figures, tables = inputs.pop("figures"), inputs.pop("tables")
+    results = summary.load(**inputs, settings=blocks)
+    report.write(output, results, inputs.values(), figures, tables, rulegraph())
 
 
 def rulegraph():

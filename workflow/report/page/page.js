@@ -73,7 +73,7 @@
     const held = $(`script[data-file="${number}"]`);
     const packed = Uint8Array.from(atob(held.textContent), (character) => character.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const address = URL.createObjectURL(new Blob([await new Response(stream).arrayBuffer()], { type: "text/csv" }));
+    const address = URL.createObjectURL(new Blob([await new Response(stream).arrayBuffer()], { type: "application/octet-stream" }));
     const link = make("a", { href: address, download: held.dataset.name.split("/").pop() });
     link.click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
@@ -383,7 +383,7 @@
     const small = $("img", button);
     image.src = small.src;
     image.alt = small.alt;
-    $("#lightbox-title").textContent = small.alt;
+    $("#lightbox-title").textContent = button.getAttribute("aria-label").replace("Enlarge: ", "");
     lightbox.showModal();
     image.decode().then(() => setScale(null));
   }

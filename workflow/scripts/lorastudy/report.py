@@ -16,13 +16,15 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorastudy import cost, records, report_graph, settings
+from lorastudy import cost, figures, records, report_graph, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
 LEDGER = settings.REPOSITORY / "resources" / "paper" / "assumptions.csv"
 ERRORS = 10  # most confident ones, a cell
 TEXT_LENGTH = 1200  # characters that the page shows of a text
 CURVE_POINTS = 200
+# What a figure is drawn from where that is not the table of points.
+FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
 
@@ -108,30 +110,31 @@ class Shared:
         return self.index[key]
 
 
-def write(path, results, figures, tables, rulegraph, study_directory="."):
+def write(path, results, files, drawings, tables, rulegraph, study_directory="."):
     """Write the page to ``path``, whole or not at all.
 
     Args:
         results: ``summary.Results``; its settings hold the blocks study, model, data, prompt, lora, grid, training,
             statistics and cost.
-        figures: paths of the PNG files; the caption of each lies beside it (``.txt``).
+        files: paths of the files that the results were read from, which the page carries.
+        drawings: paths of the PNG files; the caption of each lies beside it (``.txt``).
         tables: paths of the CSV files.
         rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not).
     """
     with records.replacing(path) as temporary:
-        temporary.write_text(page(results, figures, tables, rulegraph, study_directory), encoding="utf-8")
+        temporary.write_text(page(results, files, drawings, tables, rulegraph, study_directory), encoding="utf-8")
 
 
-def page(results, figures, tables, rulegraph, study_directory="."):
+def page(results, files, drawings, tables, rulegraph, study_directory="."):
     """The page as one string; arguments as of ``write``."""
     import jinja2
 
     study = Path(study_directory)
     costs = cost.table(results.summary, results.settings["cost"])
     details, shared = _details(results, study)
-    files = Files()
-    for name in ("summary", "comparisons", "curves"):
-        files.add(study / "results" / f"{name}.csv", f"results/{name}.csv")
+    carried = Files(study)
+    for path in files:
+        carried.add(path)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -151,8 +154,9 @@ def page(results, figures, tables, rulegraph, study_directory="."):
         settings=results.settings,
         status=_status(results),
         claims=_claims(tables, study),
-        figures=[_figure(path, study) for path in figures],
-        tables=[_table(path, study, files) for path in tables if Path(path).stem != "claims"],
+        figures=[_figure(path, study, carried) for path in drawings],
+        results=[carried.add(path) for path in files],
+        tables=[_table(path, study, carried) for path in tables],
         columns=columns,
         labels=LABELS,
         cells=full[full.kind == "cell"].to_dict("records"),
@@ -170,7 +174,7 @@ def page(results, figures, tables, rulegraph, study_directory="."):
         curve=report_graph.curve,
         box=(report_graph.WIDTH, report_graph.HEIGHT),
         command=command(study),
-        files=files.held,
+        files=carried.held,
         data=embedded(
             {
                 "labels": LABELS,
@@ -252,17 +256,21 @@ def command(study, target=""):
 
 
 class Files:
-    """Files that the page carries for download, compressed."""
+    """Files of a study that the page carries for download, compressed, each once."""
 
-    def __init__(self):
+    def __init__(self, study):
+        self.study = study
         self.held = []
 
-    def add(self, path, name):
-        """Take in the file at ``path``; its number on the page."""
-        content = Path(path).read_bytes()
-        packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
-        self.held.append({"name": name, "packed": packed, "kib": len(content) / 1024})
-        return len(self.held) - 1
+    def add(self, path):
+        """Number and name on the page of the file at ``path`` (relative to the study), taken in if it is not yet."""
+        name = str(path)
+        known = [file["name"] for file in self.held]
+        if name not in known:
+            packed = base64.b64encode(gzip.compress((self.study / path).read_bytes(), mtime=0)).decode()
+            self.held.append({"name": name, "packed": packed})
+            known.append(name)
+        return {"number": known.index(name), "name": Path(path).name}
 
 
 # --- what the page says, section by section
@@ -275,11 +283,10 @@ def _status(results):
     return {"counts": counts, "cells": len(results.cells), "newest": max(times) if len(times) else None}
 
 
-def _figure(path, study):
+def _figure(path, study, carried):
     from PIL import Image
 
     path = Path(path)
-    caption = (study / path).with_suffix(".txt").read_text().strip()
     held = io.BytesIO()
     with Image.open(study / path) as drawn:
         share = min(1, IMAGE_WIDTH / drawn.width)
@@ -287,29 +294,35 @@ def _figure(path, study):
     image.quantize(128, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
     return {
         "name": path.stem,
-        "title": path.stem.replace("_", " ").capitalize(),
-        "caption": caption,
+        "title": _title(path.stem),
+        "what": figures.describe(path.stem),
+        "caption": (study / path).with_suffix(".txt").read_text().strip(),
         "width": image.width,
         "height": image.height,
         "image": base64.b64encode(held.getvalue()).decode(),
         "command": command(study, str(path)),
         "path": str(path.with_suffix(".pdf")),
-        "data": "summary.csv",
-        "file": 0,
+        "file": carried.add(Path("results", FIGURE_DATA.get(path.stem, "points.csv"))),
     }
 
 
-def _table(path, study, files):
+def _title(name):
+    """Name of a figure or table in words: ``lora_against_qlora`` is LoRA against QLoRA."""
+    words = [{"lora": "LoRA", "qlora": "QLoRA"}.get(word, word) for word in name.split("_")]
+    return " ".join([words[0].capitalize() if words[0].islower() and len(words[0]) > 1 else words[0], *words[1:]])
+
+
+def _table(path, study, carried):
     """A table as texts, and the number of its file on the page."""
     import pandas as pd
 
     frame = pd.read_csv(study / path, dtype=str, keep_default_na=False)
     return {
         "name": Path(path).stem,
-        "title": Path(path).stem.replace("_", " ").capitalize(),
+        "title": _title(Path(path).stem),
         "columns": list(frame),
         "rows": [[_shortened(value) for value in row] for row in frame.itertuples(index=False)],
-        "file": files.add(study / path, str(path)),
+        "file": carried.add(path),
         "command": command(study, str(path)),
     }
 
@@ -322,7 +335,11 @@ def _shortened(value):
 
 
 def _claims(tables, study):
-    return None
+    """Rows of the table of claims, in its order; empty without one."""
+    import pandas as pd
+
+    path = next((study / path for path in tables if Path(path).stem == "claims"), None)
+    return [] if path is None else pd.read_csv(path).to_dict("records")
 
 
 def _with_costs(frame, costs):
