@@ -9,7 +9,17 @@ from snakemake.exceptions import WorkflowError
 sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy import data as study_data
-from lorastudy import figures, grid, model, records, settings, summary, tables
+from lorastudy import (
+    figures,
+    grid,
+    lease,
+    model,
+    records,
+    settings,
+    slurm,
+    summary,
+    tables,
+)
 
 
 def checked(step, *arguments):
@@ -21,6 +31,8 @@ def checked(step, *arguments):
         study_data.DataError,
         model.ModelError,
         records.PlaceError,
+        lease.LeaseError,
+        slurm.SlurmError,
     ) as fault:
         raise WorkflowError(str(fault)) from None
 

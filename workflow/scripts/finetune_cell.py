@@ -1,11 +1,14 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
-from lorastudy import data, evaluation, grid, logs, model, records, settings, training
-from lorastudy.checkpoints import Checkpoints
+from lorastudy import data, evaluation, grid, jobs, model, outputs, records, settings, staging, training
+from lorastudy.checkpoints import KEPT, Checkpoints
 
 
-def main(base, card, train, adapter, log, record, spec, execution, threads):
-    """Arguments are the rule's files and settings; ``spec`` is everything that defines the cell's result."""
+def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
+    """Arguments are the rule's files and settings; ``spec`` is everything that defines the cell's result.
+
+    ``held`` is the cell's lease: nothing is put in place once another job has taken it over.
+    """
     import pandas as pd
     import torch
 
@@ -14,11 +17,19 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
     inputs = evaluation.inputs(base, card)
+    places = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
+    finished = outputs.Finished(cell.id)
+    if finished.matches(spec, inputs):
+        finished.put(places)
+        return
+    base = staging.local(base)
     hyper = settings.Training(**spec["training"])
     initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]), initial)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
+    # float32 masters and two moments, in as many checkpoints as are kept and the one being written
+    model.require_space("results", 12 * trainable * (KEPT + 1), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
@@ -31,10 +42,11 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
         checkpoints,
     )
     allocated, reserved, meter = training.peak_memory()
-    model.save_adapters(peft_model, adapter, model.fingerprint(base))
-    pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(log, index=False)
+    own = finished.begin()
+    model.save_adapters(peft_model, own / "adapter", model.fingerprint(base))
+    pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
     records.write_json(
-        record,
+        own / outputs.RECORD,
         {
             "cell": cell.as_dict(),
             "status": progress.status,
@@ -59,15 +71,20 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
             "provenance": records.provenance(spec, cell.seed, inputs),
         },
     )
+    if held:
+        held.check()
+    finished.keep()
+    finished.put(places)
     checkpoints.remove()
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with jobs.of_cell("finetune", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb) as held:
         main(
             **snakemake.input,
             **snakemake.output,
             **snakemake.params,
             execution=snakemake.config["execution"],
             threads=snakemake.threads,
+            held=held,
         )
