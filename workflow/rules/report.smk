@@ -2,6 +2,7 @@
 
 
 localrules:
+    check,
     make_report,
 
 
@@ -28,3 +29,12 @@ rule make_report:
         "Writing the report"
     script:
         "../scripts/make_report.py"
+
+
+rule check:
+    conda:
+        "../../envs/train.yaml"
+    message:
+        "Looking at everything that can be known before a run"
+    script:
+        "../scripts/check_study.py"

@@ -229,7 +229,7 @@ def fit(
     for tokens in sorted(sizes, reverse=True):
         whole = need(tokens, 0).total
         a_layer = (whole - need(tokens, 1).total) or 1
-        level = max(0, math.ceil((whole - available) / a_layer))
+        level = max(0, math.ceil((whole - available) / a_layer)) if whole > available else 0
         if level >= layers or need(tokens, level).total > available:
             continue
         again = level / layers

@@ -44,23 +44,29 @@ class Estimate:
         self.peak = _peak(gpu)
         self.longest = longest
 
-    def finetune_minutes(self, cell):
+    def finetune_flop(self, cell):
+        """Floating-point operations of training a cell."""
         one = self.cells[cell]
-        trainable = self._trainable(one)
         tokens = self._tokens("train") * self.study.training.epochs
         # forward, backward without gradients of frozen weights, checkpointed layers' second forward: 2 FLOP a weight each
-        flop = tokens * (6 * self._weights() + 6 * trainable) * (QLORA if one.method == "qlora" else 1)
-        return self._minutes(f"finetune.{cell}", flop)
+        return tokens * (6 * self._weights() + 6 * self._trainable(one)) * (QLORA if one.method == "qlora" else 1)
+
+    def evaluate_flop(self, cell):
+        flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
+        return flop * (QLORA if self.cells[cell].method == "qlora" else 1)
+
+    def baseline_flop(self, baseline):
+        """The prompt is longer than the text alone, by some dozen tokens."""
+        return 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
+
+    def finetune_minutes(self, cell):
+        return self._minutes(f"finetune.{cell}", self.finetune_flop(cell))
 
     def evaluate_minutes(self, cell):
-        one = self.cells[cell]
-        flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
-        return self._minutes(f"evaluate.{cell}", flop * (QLORA if one.method == "qlora" else 1))
+        return self._minutes(f"evaluate.{cell}", self.evaluate_flop(cell))
 
     def baseline_minutes(self, baseline):
-        """The prompt is longer than the text alone, by some dozen tokens."""
-        flop = 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
-        return self._minutes(f"zero_shot.{baseline}", flop)
+        return self._minutes(f"zero_shot.{baseline}", self.baseline_flop(baseline))
 
     def quantize_minutes(self):
         return self._minutes("quantize_model", 0)
