@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint test-slurm bench clean-demo
+STUDY ?= .
+
+.PHONY: demo watch test lint test-slurm bench clean-demo
 
 # The whole study in small, on a CPU: environment, study, where to look.
 demo: .venv/installed
@@ -12,6 +14,10 @@ demo: .venv/installed
 	@echo "Tables:  demo/paper_tables/  (start with claims.md)"
 	@echo "Figures: demo/figures/       (start with r_trend.pdf)"
 	@echo "Numbers: demo/results/summary.csv"
+
+# How far a study is, live: make watch STUDY=demo
+watch: .venv/installed
+	$(BIN)/python workflow/scripts/watch.py $(STUDY)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

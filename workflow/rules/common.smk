@@ -93,25 +93,8 @@ def cell_of(wildcards):
     return CELLS[wildcards.cell]
 
 
-def cell_spec(cell):
-    """Everything that defines a cell's result: what its record says, and what reruns it when it changes."""
-    return {
-        "cell": CELLS[cell].as_dict(),
-        "model": SETTINGS.block("model"),
-        "data": SETTINGS.block("data"),
-        "lora": SETTINGS.block("lora"),
-        "training": SETTINGS.block("training") | CELLS[cell].training_overrides(),
-    }
-
-
-def baseline_spec():
-    """The same of a baseline."""
-    return {name: SETTINGS.block(name) for name in ("model", "data", "prompt")}
-
-
 def spec_of(wildcards):
-    cell_of(wildcards)
-    return cell_spec(wildcards.cell)
+    return SETTINGS.cell_spec(cell_of(wildcards))
 
 
 def base_of(wildcards):

@@ -50,8 +50,8 @@ rule aggregate_results:
         "../../envs/analysis.yaml"
     params:
         cells={name: cell.as_dict() for name, cell in CELLS.items()},
-        specs={name: cell_spec(name) for name in CELLS}
-        | {name: baseline_spec() for name in summary.BASELINES},
+        specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
+        | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
         statistics=SETTINGS.block("statistics"),
     message:
         "Gathering the records of the study"
