@@ -75,6 +75,7 @@ localrules:
     fetch_data,
     aggregate_results,
     make_table,
+    make_numbers,
 
 
 wildcard_constraints:

@@ -1,5 +1,9 @@
 """From records to the paper's tables and figures. No torch from here on, and nothing that takes long."""
 
+
+report: "../report/study.rst"
+
+
 RESULTS = {
     "summary": "results/summary.csv",
     "points": "results/points.csv",
@@ -7,13 +11,16 @@ RESULTS = {
     "curves": "results/curves.csv",
     "confusion": "results/confusion.json",
 }
-TABLES = expand(
-    "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
-)
+TABLES = [
+    *expand(
+        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+    ),
+    "paper_tables/numbers.tex",
+]
 FIGURES = expand(
     "figures/{figure}.{format}",
     figure=figures.names(SETTINGS.grid),
-    format=[*figures.FORMATS, "txt"],
+    format=figures.FILES.values(),
 )
 
 
@@ -35,7 +42,16 @@ def records_of_study(wildcards):
 def tables_settings(wildcards):
     return {
         name: SETTINGS.block(name)
-        for name in ("study", "model", "data", "lora", "grid", "training", "statistics")
+        for name in (
+            "study",
+            "model",
+            "data",
+            "prompt",
+            "lora",
+            "grid",
+            "training",
+            "statistics",
+        )
     }
 
 
@@ -64,9 +80,19 @@ rule make_table:
         **RESULTS,
         parameters="results/parameters.csv",
     output:
-        **{format: f"paper_tables/{{table}}.{format}" for format in tables.FORMATS},
+        **{
+            format: report(
+                f"paper_tables/{{table}}.{format}",
+                caption="../report/table.rst",
+                category="Tables",
+                labels={"table": "{table}", "format": format},
+            )
+            for format in tables.FORMATS
+        },
     log:
         "logs/make_table_{table}.log",
+    wildcard_constraints:
+        table="|".join(tables.TABLES),
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -77,19 +103,46 @@ rule make_table:
         "../scripts/make_table.py"
 
 
+rule make_numbers:
+    input:
+        **RESULTS,
+    output:
+        "paper_tables/numbers.tex",
+    log:
+        "logs/make_numbers.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=tables_settings,
+    message:
+        "Writing the headline numbers"
+    script:
+        "../scripts/make_numbers.py"
+
+
 rule plot_figure:
     input:
         **RESULTS,
     output:
-        **{format: f"figures/{{figure}}.{format}" for format in figures.FORMATS},
-        caption="figures/{figure}.txt",
+        **{
+            name: report(
+                f"figures/{{figure}}.{format}",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": "{figure}", "format": format},
+            )
+            for name, format in figures.FILES.items()
+        },
     log:
         "logs/plot_{figure}.log",
+    wildcard_constraints:
+        figure="|".join(figures.names(SETTINGS.grid)),
     conda:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
         look=SETTINGS.block("figures"),
+        shows=lambda wildcards: figures.describe(wildcards.figure),
     message:
         "Drawing {wildcards.figure}"
     script:

@@ -18,7 +18,13 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
     else:
         from transformers import AutoTokenizer
 
-        prompt = settings.Prompt(**spec["prompt"])
+        names = records.read_json(card)["class_names"]
+        prompt = settings.Prompt(spec["prompt"]["template"], spec["prompt"]["verbalizers"] or [f" {n}" for n in names])
+        if len(prompt.verbalizers) != classes:
+            raise evaluation.PromptError(
+                f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes "
+                f"({', '.join(names[:12])}); give one a class, in that order."
+            )
         language_model = model.load_language_model(staging.local(base), spec["model"]["dtype"])
         probability, cost = evaluation.prompted_probabilities(
             language_model, AutoTokenizer.from_pretrained(base), texts.text, prompt, spec["data"]["max_length"], tokens

@@ -100,8 +100,9 @@ def _cloud(axes, points, column, look):
         axes.plot(part[column], part.accuracy, linestyle="none", label=f"{method} {targets}", **mark)
     if points.empty:
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
+        style.empty(axes)
     else:
-        style.positive_axis(axes, points[column], "x")
+        style.positive_axis(axes, points[column])
 
 
 def _handles(results, look, cells):
@@ -112,4 +113,4 @@ def _handles(results, look, cells):
         )
         for targets in wanted["targets"]
         for method in wanted["methods"]
-    ] + style.hole_handles(cells.status)
+    ] + style.hole_handles(cells.status, drawn=())

@@ -1,7 +1,5 @@
 """Figures of single cells: what they confuse, how their loss falls."""
 
-import math
-
 from lorastudy import captions, panels, style, tuning
 
 LONGEST = 12  # characters of a class's name
@@ -10,75 +8,71 @@ NUMBERED = 10  # classes up to which a matrix shows its numbers
 
 def confusion(results, look):
     """Confusion matrices of the baselines and of the best cell of each method and target set."""
-    shown, by = _chosen(results)
-    columns = min(3, len(shown)) or 1
-    rows = math.ceil(len(shown) / columns) or 1
-    names = _class_names(results, shown)
-    size = 2.15
-    width = style.TWO_COLUMNS if columns > 1 else style.ONE_COLUMN
-    figure, grid_of_axes = style.subplots(rows, columns, width, 0.55 + (size + 0.25) * rows, sharex=True, sharey=True)
-    every = list(grid_of_axes.flat)
-    shades = None
-    for axes, (title, counts) in zip(every, shown):
-        shades = _matrix(axes, title, counts)
-    ticks = range(len(names))
-    for index, axes in enumerate(every):
-        axes.grid(False)
-        axes.set_visible(index < len(shown))
-        if index + columns >= len(shown):
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel("Predicted")
-        if index % columns == 0:
-            axes.set_ylabel("True")
-    if shades is None:
-        every[0].set_visible(True)
-        every[0].text(0.5, 0.5, "nothing has finished", ha="center", transform=every[0].transAxes)
-    else:
-        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
-        for axes in every:
-            axes.set_xticks(ticks, names, **turned)
-            axes.set_yticks(ticks, names)
-        every[0].invert_yaxis()
-        style.colour_bar(figure, shades, every, "Fraction of the true class")
+    from matplotlib.cm import ScalarMappable
+
+    columns, by = _columns(results)
+    names = _class_names(results)
+    depth = max(len(column) for column in columns)
+    width = style.TWO_COLUMNS if len(columns) > 1 else style.ONE_COLUMN
+    figure, grid = style.subplots(
+        depth, len(columns), width, 0.55 + 1.15 * depth * min(2.15, (width - 1) / len(columns))
+    )
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
+    for column, every in zip(columns, grid.T):
+        for (title, counts), axes in zip(column, every):
+            _matrix(axes, title, counts)
+            axes.set_xticks(range(len(names)), names, **turned)
+            axes.set_yticks(range(len(names)), names)
+            axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
+            axes.tick_params(labelbottom=axes is every[len(column) - 1], labelleft=column is columns[0])
+        every[len(column) - 1].set_xlabel("Predicted")
+        for axes in every[len(column) :]:
+            axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("True")
+    style.colour_bar(figure, ScalarMappable(cmap=style.MAP), grid, "Fraction of the true class")
     cells = panels.cells(results)
-    chosen = {
-        "validation_accuracy": "by its accuracy on the validation texts",
-        "accuracy": "by its accuracy on the test texts, which flatters it a little",
-        None: "",
-    }[by]
+    shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
         "Confusion matrices of the base model before fine-tuning and of the best cell of each method and target set"
-        + (f", chosen {chosen}." if chosen else "."),
-        "Each row adds up to 1; numbers are percent." if len(names) <= NUMBERED else "Each row adds up to 1.",
-        "Those of the seeds of a cell are added up." * panels.several_seeds(results),
-        captions.sample(results, results.summary),
-        captions.holes(results.summary[(results.summary.kind == "baseline") | results.summary.id.isin(cells.id)]),
+        + {
+            "validation_accuracy": ", chosen by accuracy on the validation texts.",
+            "accuracy": ", chosen by accuracy on these test texts, which flatters it a little.",
+            None: ".",
+        }[by],
+        "Rows add up to 1" + ("; numbers are percent." if len(names) <= NUMBERED else "."),
+        "Counts of the seeds of a cell are added up." * panels.several_seeds(results),
+        captions.sample(results, shown),
+        captions.holes(shown),
     )
 
 
-def _chosen(results):
-    """(title, counts) of what is shown, and by which column the best cells were chosen (None without any)."""
+def _columns(results):
+    """What is shown, a column for the baselines and for each method, and what the best cells were chosen by.
+
+    Returns:
+        list of columns, each a list of (title, counts or None if nothing has finished); column of the points.
+    """
     import numpy as np
 
-    shown, by = [], None
+    first, columns, by = [], [], None
     for name, row in results.baselines.iterrows():
+        title, counts = style.BASELINES[name].rstrip(")").replace(" (", "\n"), None
         if row.status == "finished":
-            title = style.BASELINES[name]
-            shown.append(
-                (f"{title[0].upper()}{title[1:]}\n\naccuracy {row.accuracy:.3f}", np.array(results.confusion[name]))
-            )
-    cells = panels.cells(results)
-    points = panels.points(results)
+            title, counts = f"{title}\naccuracy {row.accuracy:.3f}", np.array(results.confusion[name])
+        first.append((title, counts))
+    cells, points = panels.cells(results), panels.points(results)
     for method in results.settings["grid"]["methods"]:
+        columns.append([])
         for panel in panels.each(results):
             part = panels.of(points, method, panel)
-            if not (part.seeds > 0).any():
-                continue
-            best, by = _best(part)
-            counts = sum(np.array(results.confusion[name]) for name in panels.runs(cells, best).id)
-            place = f"r = {best.r:g}, α = {best.alpha:g}"
-            shown.append((f"{panels.title(panel, method)}\n{place}\naccuracy {best.accuracy:.3f}", counts))
-    return shown, by
+            title, counts = panels.title(panel, method), None
+            if (part.seeds > 0).any():
+                best, by = _best(part)
+                title += f"\nr = {best.r:g}, α = {best.alpha:g}\naccuracy {best.accuracy:.3f}"
+                counts = sum(np.array(results.confusion[name]) for name in panels.runs(cells, best).id)
+            columns[-1].append((title, counts))
+    return [first, *columns], by
 
 
 def _best(points):
@@ -88,94 +82,88 @@ def _best(points):
     return points.loc[points[by].idxmax()], by
 
 
-def _class_names(results, shown):
-    data = results.settings["data"]
-    classes = len(shown[0][1]) if shown else 0
-    names = data["class_names"] or data["labels"] or range(classes)
+def _class_names(results):
+    data, any_matrix = results.settings["data"], next(iter(results.confusion.values()), [[0]])
+    names = data["class_names"] or data["labels"] or range(len(any_matrix))
     return [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in map(str, names)]
 
 
 def _matrix(axes, title, counts):
+    """One matrix, its rows divided by their sums; an empty frame that says so without counts."""
     import numpy as np
 
+    axes.set_title(title, loc="left", fontsize=6.5)
+    axes.grid(False)
+    axes.set_box_aspect(1)
+    if counts is None:
+        style.empty(axes)
+        return
     total = counts.sum(axis=1, keepdims=True)
     fractions = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
-    shades = axes.imshow(fractions, cmap=style.MAP, vmin=0, vmax=1, aspect="equal")
+    axes.imshow(fractions, cmap=style.MAP, vmin=0, vmax=1)
     if len(counts) <= NUMBERED:
         for (y, x), value in np.ndenumerate(fractions):
-            axes.text(
-                x,
-                y,
-                f"{100 * value:.0f}",
-                ha="center",
-                va="center",
-                fontsize=6,
-                color="white" if value < 0.55 else "black",
-            )
-    axes.set_title(title, loc="left", fontsize=6.5)
-    return shades
+            colour = "white" if value < 0.55 else "black"
+            axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color=colour)
 
 
 def loss_curves(results, look):
     """Training loss of the cells over the steps."""
-    cells = panels.cells(results)
+    from matplotlib.ticker import MaxNLocator
+
+    cells, each = panels.cells(results), panels.each(results)
     full = results.settings["grid"]["design"] == "full"
-    sweeps = {axis: cells if full else panels.along(results, cells, axis) for axis in ("r", "alpha")}
-    methods, each = results.settings["grid"]["methods"], panels.each(results)
-    lines = [(method, panel) for panel in each for method in methods]
-    figure, rows = style.subplots(
-        len(lines), 2, style.TWO_COLUMNS, 0.7 + 1.35 * len(lines), sharex=True, sharey=True
-    )  # fmt: skip
-    curves = results.curves[["id", "step", "loss"]].merge(cells[["id", *tuning.POINT]], on="id")
-    for column, (axis, chosen) in enumerate(sweeps.items()):
-        values = sorted(chosen[axis].unique())
-        for (method, panel), row in zip(lines, rows):
-            axes = row[column]
-            part = panels.of(curves[curves.id.isin(chosen.id)], method, panel)
-            for _, curve in part.groupby(tuning.POINT, sort=False):
-                mean = curve.groupby("step").loss.mean()
-                look_of = _shade(values.index(curve[axis].iloc[0]), len(values))
-                axes.plot(mean.index, mean, linewidth=0.9, label=f"{axis}={curve[axis].iloc[0]:g}", **look_of)
-            ended = panels.of(chosen[chosen.status == "diverged"], method, panel)
-            for cell in ended.itertuples():
-                last = curves[curves.id == cell.id].tail(1)
-                axes.plot(
-                    last.step, last.loss, marker=style.HOLES["diverged"], linestyle="none", label="_diverged",
-                    color=_shade(values.index(getattr(cell, axis)), len(values))["color"],
-                )  # fmt: skip
-            axes.set_title(panels.title(panel, method), loc="left")
-        handles = [
-            style.handle(f"{value:g}", linewidth=1.2, **_shade(index, len(values)))
-            for index, value in enumerate(values)
-        ]
-        name = {"r": "Rank r", "alpha": "α"}[axis]
-        rows[0][column].legend(
-            handles=handles, title=name + ("" if full else f" at {panels.held(results, axis)}"), loc="lower left", bbox_to_anchor=(0, 1.18),
-            ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8, borderaxespad=0, alignment="left",
+    lines = [(method, panel) for panel in each for method in results.settings["grid"]["methods"]]
+    height = 0.7 + 1.35 * len(lines)
+    figure, rows = style.subplots(len(lines), 2, style.TWO_COLUMNS, height, sharex=True, sharey=True)
+    curves = results.curves[["id", "step", "loss"]].merge(cells[["id", "status", *tuning.POINT]], on="id")
+    for axis, column in zip(("r", "alpha"), rows.T):
+        chosen = curves if full else panels.along(results, curves, axis)
+        values = sorted(results.settings["grid"][axis] if full else panels.along(results, cells, axis)[axis].unique())
+        shades = {value: _shade(index, len(values)) for index, value in enumerate(values)}
+        for (method, panel), axes in zip(lines, column):
+            _losses(axes, panels.of(chosen, method, panel), axis, shades)
+            style.title(axes, panels.title(panel, method), 2)
+        column[0].legend(
+            handles=[style.handle(f"{value:g}", linewidth=1.2, **shade) for value, shade in shades.items()],
+            title=style.AXES[axis] if full else f"{style.AXES[axis]} at {panels.held(results, axis)}",
+            loc="lower left", bbox_to_anchor=(0, 1.18), borderaxespad=0, alignment="left",
+            ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip
-    for axes in rows[-1]:
-        axes.set_xlabel("Step")
+        column[-1].set_xlabel("Step")
+        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for row in rows:
         row[0].set_ylabel("Training loss")
-    if curves.empty:
-        rows[0][0].set(xlim=(0, 1), ylim=(0, 1))
-    style.legend(figure, style.hole_handles(cells.status))
+    kept = curves.loss[curves.status == "finished"]
+    if len(kept):
+        room = 0.05 * (kept.max() - kept.min()) + 1e-3
+        rows[0][0].set_ylim(kept.min() - room, kept.max() + room)
+    style.legend(figure, style.hole_handles(cells.status, drawn=("diverged",)))
+    diverged = "A cross ends a run that diverged; what lies above all runs that finished is cut off."
+    split = "all cells, by r on the left and by α on the right" if full else "r varies on the left, α on the right"
     return figure, captions.write(
-        "Training loss (cross-entropy, mean over the steps since the last point) by cell: "
-        + (
-            "all cells, coloured by r on the left and by α on the right."
-            if full
-            else "r varies on the left, α on the right."
-        ),
+        f"Training loss (cross-entropy, mean over the steps since the last point) by cell: {split}.",
         "Each line is the mean over the seeds." * panels.several_seeds(results),
-        "A cross ends a run that diverged." if (cells.status == "diverged").any() else "",
+        diverged if (curves.status == "diverged").any() else "",
         captions.sample(results, cells),
         captions.holes(cells),
     )
 
 
+def _losses(axes, curves, axis, shades):
+    """A line for each point of the grid, the mean over its seeds; a cross at the last step of a run that diverged."""
+    for _, curve in curves.groupby(tuning.POINT, sort=False):
+        value = curve[axis].iloc[0]
+        mean = curve.groupby("step").loss.mean()
+        axes.plot(mean.index, mean, linewidth=0.9, label=f"{axis} = {value:g}", **shades[value])
+    for _, curve in curves[curves.status == "diverged"].groupby("id", sort=False):
+        end = curve.iloc[-1]
+        cross = {"marker": style.HOLES["diverged"], "color": shades[end[axis]]["color"], "label": "_diverged"}
+        axes.plot([end.step], [end.loss], linestyle="none", **cross)
+
+
 def _shade(index, count):
-    """Colour and line style of one of ``count`` ordered values: from dark to light, styles alternating."""
+    """Colour and line style of one of ``count`` ordered values: from dark to light, styles in turn."""
     from matplotlib import colormaps
 
     position = 0.0 if count == 1 else 0.85 * index / (count - 1)

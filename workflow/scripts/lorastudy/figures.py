@@ -3,6 +3,7 @@
 from lorastudy import costs, diagnostics, maps, pairs, records, settings, style, trends
 
 FORMATS = ("pdf", "png")
+FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
 
 # name of the figure's files → what draws it, from ``summary.Results`` and ``settings.Figures``: figure and caption
 FIGURES = {
@@ -51,6 +52,8 @@ def draw(name, results, look, outputs):
     look = settings.Figures(**look)
     with matplotlib.rc_context(style.RC):
         figure, caption = FIGURES[name](results, look)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, so that all formats are alike
         for suffix in FORMATS:
             with records.replacing(outputs[suffix]) as temporary:
                 style.save(figure, temporary, suffix, look.dpi)

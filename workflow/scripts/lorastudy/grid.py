@@ -7,7 +7,6 @@ neither in its name nor in its record, so that switching an axis on leaves it as
 import difflib
 from dataclasses import asdict, dataclass
 
-
 STANDARD = "standard"
 
 

@@ -31,13 +31,16 @@ def scale(results, look):
                     )
                 lost = panels.of(cells[cells.status != "finished"], method, panel)
                 style.crosses(axes, scale_of(lost), lost.status, mark["color"], index)
-            axes.set_title(panels.title(panel), loc="left")
+            style.title(axes, panels.title(panel), 2)
             if panel == each[-1]:
                 style.log2_axis(axes, scale_of(points), 2.9, _powers(scale_of(points)))
                 axes.set_xlabel(label)
         row[0].set_ylabel(style.METRICS["accuracy"])
     if not (points.seeds > 0).any():
         rows[0][0].set_ylim(0, 1)
+    elif cells.status.ne("finished").any():
+        low, high = rows[0][0].get_ylim()
+        rows[0][0].set_ylim(low - 0.1 * (high - low), high)  # room for the marks of holes
     handles = [
         style.handle(style.METHODS[method], linestyle="none", **style.mark(look, method, each[0][0]))
         for method in methods
@@ -70,10 +73,10 @@ def _sweeps(results):
 
 
 def _powers(values):
-    """Powers of two within the range of ``values``, or around them if there are none."""
+    """Powers of two within the range of ``values``; if these are fewer than two, the values."""
     low, high = math.log2(min(values)), math.log2(max(values))
-    within = range(math.ceil(low), math.floor(high) + 1) or range(math.floor(low), math.ceil(high) + 1)
-    return [2.0**power for power in within]
+    within = [2.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    return within if len(within) > 1 else sorted(set(values))
 
 
 def r_alpha_map(results, look):
@@ -98,12 +101,12 @@ def r_alpha_map(results, look):
                 for x, alpha in enumerate(alphas):
                     _tile(axes, x, y, table[y][x], part.status.get((r, alpha), "missing"), (low, high), numbered)
             axes.grid(False)
-            axes.set_title(panels.title(panel, method), loc="left")
+            style.title(axes, panels.title(panel, method), len(each))
             axes.set_xticks([x + 0.5 for x in range(len(alphas))], [f"{alpha:g}" for alpha in alphas])
             axes.set_yticks([y + 0.5 for y in range(len(ranks))], [f"{r:g}" for r in ranks])
-        row[0].set_ylabel("Rank r")
+        row[0].set_ylabel(style.AXES["r"])
     for axes in rows[-1]:
-        axes.set_xlabel("α")
+        axes.set_xlabel(style.AXES["alpha"])
     style.colour_bar(figure, shades, rows, "Accuracy")
     lost = points[points.accuracy.isna()].status
     handles = [

@@ -27,10 +27,16 @@ def lora_against_qlora(results, look):
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
             if text := _lost(runs):
                 axes.annotate(
-                    text, (0.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=5.5, color=style.DARK
+                    text,
+                    (0.01, y),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=5.5,
+                    color=style.DARK,
+                    bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
                 )
-        axes.set_title(panels.title(panel), loc="left")
-        axes.set_xlabel("Accuracy, LoRA − QLoRA")
+        style.title(axes, panels.title(panel), len(each))
+        axes.set_xlabel("Difference in accuracy, LoRA − QLoRA")
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
     size = min(6.5, 72 * (height - 1) / len(places) * 0.8)

@@ -5,12 +5,14 @@ in grey keeps. matplotlib is imported inside of functions, for the workflow read
 """
 
 import math
+import textwrap
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
-BASELINES = {"head": "Base model, untrained head", "prompt": "Base model, prompted"}
+BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
 STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
+AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
@@ -63,6 +65,11 @@ def save(figure, path, suffix, dpi):
     figure.savefig(path, format=suffix, dpi=dpi, metadata=dict.fromkeys(nothing))
 
 
+def title(axes, text, columns):
+    """Title of one of ``columns`` panels side by side, in as many lines as it needs."""
+    axes.set_title(textwrap.fill(text, 100 // max(columns, 2), break_on_hyphens=False), loc="left")
+
+
 def colour(look, name):
     """Colour of a method or baseline by the configuration's block ``figures``."""
     return {"lora": look.lora_colour, "qlora": look.qlora_colour}.get(name, look.baseline_colour)
@@ -92,24 +99,32 @@ def log2_axis(axis, values, inches, ticks=None):
     low, high = math.log2(values[0]), math.log2(values[-1])
     span = max(high - low, 1.0)
     axis.set_xscale("log", base=2)
-    axis.set_xlim(2 ** (low - 0.08 * span), 2 ** (high + 0.08 * span))
+    margin = 0.08 * span if high > low else 0.5
+    axis.set_xlim(2 ** (low - margin), 2 ** (high + margin))
     ticks = values if ticks is None else ticks
-    kept, end = [], -math.inf
-    for tick in ticks:
-        place = (math.log2(tick) - low) / span / 1.16 * inches
-        half = len(plain(tick)) * 0.028 + 0.02  # a digit is about 0.056 inches wide
-        if place - half >= end:
-            kept.append(tick)
-            end = place + half
+    places = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
+    sparse = (_with_room(ticks[::step], places) for step in (1, 2, 3))
+    kept = next((some for step, some in enumerate(sparse, 1) if some == ticks[::step]), _with_room(ticks, places))
     axis.set_xticks(kept, [plain(tick) for tick in kept])
     axis.set_xticks([tick for tick in ticks if tick not in kept], minor=True)
     axis.xaxis.set_minor_formatter(lambda value, place: "")
 
 
+def _with_room(ticks, places):
+    """Those of the ticks, from the left, whose labels do not touch; ``places`` are inches."""
+    kept, end = [], -math.inf
+    for tick in ticks:
+        half = len(plain(tick)) * 0.026 + 0.02  # a digit is about 0.052 inches wide
+        if places[tick] - half >= end:
+            kept.append(tick)
+            end = places[tick] + half
+    return kept
+
+
 def plain(value):
     """A number as people write it: 8, 0.3, 1/16."""
     below = 1 / value
-    return f"1/{below:g}" if below > 2 and below.is_integer() else f"{value:g}"
+    return f"1/{below:g}" if below >= 2 and below.is_integer() else f"{round(value, 3):g}"
 
 
 def aside(values, index, count):
@@ -119,19 +134,22 @@ def aside(values, index, count):
     return [value * 2 ** ((index - (count - 1) / 2) * 0.022 * span) for value in values]
 
 
-def positive_axis(axis, values, name):
-    """Axis ``name`` (``x``, ``y``) of positive values: logarithmic where they differ by more than five times."""
-    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+def positive_axis(axes, values):
+    """x axis of positive values, such as parameters or seconds: logarithmic where they differ by more than six times."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-    side = getattr(axis, f"{name}axis")
-    if len(values) and max(values) > 5 * min(values) > 0:
-        getattr(axis, f"set_{name}scale")("log")
-        wide = max(values) > 300 * min(values)
-        side.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 2, 5), numticks=30))
-        side.set_minor_formatter(NullFormatter())
+    low, high = min(values), max(values)
+    if high > 6 * low > 0:
+        axes.set_xscale("log")
+        steps = (1, 2, 5) if high < 300 * low else (1, 3)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
+        axes.xaxis.set_minor_formatter(lambda value, place: "")
     else:
-        side.set_major_locator(MaxNLocator(5))
-    side.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if high == low:
+            axes.set_xlim(low / 1.5, low * 1.5 or 1)
+    large = EngFormatter(sep="")
+    axes.xaxis.set_major_formatter(lambda value, place: large(value) if value >= 1000 else f"{value:g}")
 
 
 def bars(axes, x, points, score, colour, alpha=1.0):
@@ -175,10 +193,16 @@ def handle(label, **look):
     return Line2D([], [], label=label, **look)
 
 
-def hole_handles(statuses):
-    """Legend entries of the holes: how many cells of each status."""
-    return [
-        handle(f"{STATUSES[status]} ({count})", linestyle="none", marker=HOLES[status], color=DARK)
-        for status in STATUSES
-        if (count := list(statuses).count(status))
-    ]
+def hole_handles(statuses, drawn=tuple(HOLES)):
+    """Legend entries of the cells without a value: how many of each status; those not ``drawn`` have no marker."""
+    handles = []
+    for status, text in STATUSES.items():
+        if count := list(statuses).count(status):
+            marker, lead = (HOLES[status], "") if status in drawn else ("", "not drawn: ")
+            handles.append(handle(f"{lead}{text} ({count})", linestyle="none", marker=marker, color=DARK))
+    return handles
+
+
+def empty(axes):
+    """Say in the middle of the axes that there is nothing to draw."""
+    axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)

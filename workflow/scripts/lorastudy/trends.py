@@ -2,7 +2,6 @@
 
 from lorastudy import captions, panels, style, tuning
 
-LABELS = {"r": "Rank r", "alpha": "α"}
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 
 
@@ -137,14 +136,14 @@ def _rows(results, reaches, bands):
             _cut(main, strip)
         rows[score] = main, strip
     for panel, first in zip(each, axes[0]):
-        first.set_title(panels.title(panel), loc="left")
+        style.title(first, panels.title(panel), len(each))
     return figure, rows
 
 
 def _limits(axes, ranges, margin):
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     room = max(high - low, 0.01) * margin
-    axes.set_ylim(low - 1.4 * room, high + room)
+    axes.set_ylim(low - 1.9 * room, high + room)
 
 
 def _cut(main, strip):
@@ -213,7 +212,7 @@ def _x_axes(rows, cells, axis):
     last = strip if len(strip) else main
     for axes in last:
         style.log2_axis(axes, cells[axis], 2.9 if len(last) < 3 else 5.8 / len(last))
-        axes.set_xlabel(LABELS[axis])
+        axes.set_xlabel(style.AXES[axis])
 
 
 def _method_handles(results, look):

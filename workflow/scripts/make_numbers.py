@@ -1,0 +1,13 @@
+"""Write the study's headline numbers as LaTeX macros."""
+
+from lorastudy import logs, macros, summary
+
+
+def main(inputs, output, settings):
+    """``inputs`` are the rule's files by name; ``settings`` the configuration's blocks by name."""
+    macros.write(output, summary.load(**inputs, settings=settings))
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)
