@@ -4,7 +4,7 @@ import dataclasses
 
 import pandas as pd
 import synthetic
-from lorastudy import figures, records, report, settings, tables
+from lorastudy import figures, paper, records, report, settings, tables
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",
@@ -58,23 +58,36 @@ def write(directory, drawn=("r_trend", "lora_against_qlora"), **changes):
     for name in drawn:
         outputs = {suffix: directory / "figures" / f"{name}.{suffix}" for suffix in figures.FORMATS}
         figures.draw(name, found, look, outputs | {"caption": directory / "figures" / f"{name}.txt"})
+    _write_parameters(directory / "results" / "parameters.csv")
     for name in tables.TABLES:
         paths = {suffix: directory / "paper_tables" / f"{name}.{suffix}" for suffix in tables.FORMATS}
-        tables.write(name, found, None, paths)
+        tables.write(name, found, directory / "results" / "parameters.csv", paths)
     return page(directory, found), found
 
 
 def page(directory, found):
-    """Write the page of a study whose tables and figures are there; returns its path."""
+    """Write the page of a study whose figures and tables are there; returns its path."""
     files = [f"results/{name}.csv" for name in ("summary", "points", "comparisons", "curves")]
-    drawn, made = (
-        [str(path.relative_to(directory)) for path in sorted((directory / place).glob(pattern))]
-        for place, pattern in (("figures", "*.png"), ("paper_tables", "*.csv"))
-    )
+    drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
+    made = {name: tables.make(name, found, directory / "results" / "parameters.csv") for name in tables.TABLES}
     report.write(
         directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
     )
     return directory / "report.html"
+
+
+def _write_parameters(path):
+    """The counts of Table 4 by formula, in place of counting on a built model."""
+    architecture = records.read_json(settings.ARCHITECTURES / "llama-3-8b.json")
+    rows = []
+    for targets, head in (("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")):
+        for r in paper.RANKS:
+            count = paper.trainable_parameters(architecture, 5, targets, head, r)
+            everything = 7_504_924_672 + count
+            shares = {"trainable_percent": 100 * count / everything, "paper_percent": 100 * count / everything}
+            counts = {"all_parameters": everything, "paper_all_parameters": everything}
+            rows.append({"targets": targets, "r": r, "head": head, "trainable_parameters": count, **counts, **shares})
+    pd.DataFrame(rows).assign(formula_trainable=[row["trainable_parameters"] for row in rows]).to_csv(path, index=False)
 
 
 def card(study):

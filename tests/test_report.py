@@ -1,16 +1,13 @@
 """The page's content, without a browser: what is in it, that it is whole, and that nothing in it can do harm."""
 
 import base64
-import csv
 import gzip
 import json
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import report_study
-import yaml
 from lorastudy import report, report_graph, settings
 
 
@@ -138,31 +135,6 @@ def test_the_command_can_be_typed(tmp_path):
         "snakemake -d demo --cores 1 --force figures/a.png"
     )
     assert "'" in report.command(settings.REPOSITORY / "a study; rm", "x")
-
-
-def test_every_assumption_of_the_configuration_is_in_the_ledger():
-    text = (settings.REPOSITORY / "config.yaml").read_text()
-    assumed, block = set(), None
-    for line in text.splitlines():
-        if found := re.match(r"(\w+):", line):
-            block, whole = found[1], "ASSUMED" in line
-        elif (found := re.match(r"  (\w+):", line)) and ("ASSUMED" in line or whole):
-            assumed.add(f"{block}.{found[1]}")
-    with Path(report.LEDGER).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ledger = {row["key"]: row["basis"] for row in rows}
-    assert len(assumed) > 15
-    assert {key for key, basis in ledger.items() if basis == "assumed"} >= assumed
-    known = {f"{name}.{key}" for name, part in settings.schema()["properties"].items() for key in part["properties"]}
-    assert set(ledger) <= known
-
-
-def test_the_ledger_shows_what_differs_from_the_paper_s_reproduction():
-    reproduction = settings.load(yaml.safe_load((settings.REPOSITORY / "config.yaml").read_text()))
-    blocks = {name: reproduction.block(name) for name in report_study.BLOCKS}
-    assert not any(row["differs"] for row in report._ledger(blocks))
-    blocks["training"]["batch_size"] = 8
-    assert [row["key"] for row in report._ledger(blocks) if row["differs"]] == ["training.batch_size"]
 
 
 def test_backticks_become_code_and_nothing_else_becomes_markup():

@@ -7,15 +7,14 @@ localrules:
 
 
 def report_settings(wildcards):
-    return tables_settings(wildcards) | {
-        name: SETTINGS.block(name) for name in ("prompt", "cost")
-    }
+    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
 
 
 rule make_report:
     input:
         **RESULTS,
         figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        parameters="results/parameters.csv",
         tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
     output:
         "report.html",

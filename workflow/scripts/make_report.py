@@ -4,14 +4,15 @@ import os
 import subprocess
 import sys
 
-from lorastudy import logs, report, settings, summary
+from lorastudy import logs, report, settings, summary, tables
 
 
 def main(inputs, output, blocks):
     """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
-    figures, tables = inputs.pop("figures"), inputs.pop("tables")
+    drawings, _, parameters = inputs.pop("figures"), inputs.pop("tables"), inputs.pop("parameters")
     results = summary.load(**inputs, settings=blocks)
-    report.write(output, results, inputs.values(), figures, tables, rulegraph())
+    made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
+    report.write(output, results, inputs.values(), drawings, made, rulegraph())
 
 
 def rulegraph():

@@ -206,7 +206,7 @@ def fits(study, cells, devices, shape):
         list of (method, targets, r, cells, GiB at the configured micro-batch, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
-    classes = _classes(study)
+    classes = resources.classes(study)
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells.values())
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells.values()}
     rows = []
@@ -230,7 +230,7 @@ def fits(study, cells, devices, shape):
 def space(study, cells, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
     place = Path(study_directory).absolute()
-    classes, size = _classes(study), memory.NUMBER[study.model.dtype]
+    classes, size = resources.classes(study), memory.NUMBER[study.model.dtype]
     need = 0
     if not (place / "results" / "model" / "base").exists():
         need += memory.base(shape, False, study.model.dtype)
@@ -242,10 +242,6 @@ def space(study, cells, shape, study_directory="."):
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
     return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
-
-
-def _classes(study):
-    return len(study.data.labels or study.data.class_names or study.prompt.verbalizers)
 
 
 # --- cost

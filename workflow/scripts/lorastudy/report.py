@@ -16,10 +16,9 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorastudy import cost, figures, records, report_graph, settings
+from lorastudy import cost, figures, ledger, records, report_graph, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
-LEDGER = settings.REPOSITORY / "resources" / "paper" / "assumptions.csv"
 ERRORS = 10  # most confident ones, a cell
 TEXT_LENGTH = 1200  # characters that the page shows of a text
 CURVE_POINTS = 200
@@ -118,7 +117,7 @@ def write(path, results, files, drawings, tables, rulegraph, study_directory="."
             statistics and cost.
         files: paths of the files that the results were read from, which the page carries.
         drawings: paths of the PNG files; the caption of each lies beside it (``.txt``).
-        tables: paths of the CSV files.
+        tables: ``tables.Table`` by name; the CSV file of each is in ``paper_tables/``.
         rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not).
     """
     with records.replacing(path) as temporary:
@@ -153,10 +152,10 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         style_hash=_hash(style),
         settings=results.settings,
         status=_status(results),
-        claims=_claims(tables, study),
+        claims=tables["claims"].frame.to_dict("records"),
         figures=[_figure(path, study, carried) for path in drawings],
         results=[carried.add(path) for path in files],
-        tables=[_table(path, study, carried) for path in tables],
+        tables=[_table(name, table, study, carried) for name, table in tables.items() if name != "assumptions"],
         columns=columns,
         labels=LABELS,
         cells=full[full.kind == "cell"].to_dict("records"),
@@ -165,7 +164,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         stated=_stated(results.settings),
         scores=SCORES,
         card=_card(study),
-        ledger=_ledger(results.settings),
+        ledger=ledger.table(results.settings).to_dict("records"),
         totals=cost.totals(costs).to_dict("records"),
         gaps=cost.gaps(costs, results.settings["cost"]),
         environment=_environment(details, shared),
@@ -312,34 +311,19 @@ def _title(name):
     return " ".join([words[0].capitalize() if words[0].islower() and len(words[0]) > 1 else words[0], *words[1:]])
 
 
-def _table(path, study, carried):
-    """A table as texts, and the number of its file on the page."""
-    import pandas as pd
-
-    frame = pd.read_csv(study / path, dtype=str, keep_default_na=False)
+def _table(name, table, study, carried):
+    """A ``tables.Table`` as the template writes it."""
+    path = Path("paper_tables", f"{name}.csv")
+    cells = table.shown.astype(str).to_numpy().tolist()
     return {
-        "name": Path(path).stem,
-        "title": _title(Path(path).stem),
-        "columns": list(frame),
-        "rows": [[_shortened(value) for value in row] for row in frame.itertuples(index=False)],
+        "title": _title(name),
+        "caption": table.caption,
+        "columns": [(column, column in table.text) for column in table.shown],
+        "rows": [[(cell, (i, j) in table.bold) for j, cell in enumerate(row)] for i, row in enumerate(cells)],
+        "notes": table.notes,
         "file": carried.add(path),
         "command": command(study, str(path)),
     }
-
-
-def _shortened(value):
-    """A number with more digits than anyone reads, shortened; every other text as it is."""
-    if not re.fullmatch(r"-?\d+\.\d{4,}(e-?\d+)?", value):
-        return value
-    return f"{float(value):.4g}"
-
-
-def _claims(tables, study):
-    """Rows of the table of claims, in its order; empty without one."""
-    import pandas as pd
-
-    path = next((study / path for path in tables if Path(path).stem == "claims"), None)
-    return [] if path is None else pd.read_csv(path).to_dict("records")
 
 
 def _with_costs(frame, costs):
@@ -472,32 +456,6 @@ def _stated(blocks):
 def _card(study):
     path = study / "results" / "data" / "card.json"
     return _safe(records.read_json(path)) if path.exists() else None
-
-
-def _ledger(blocks):
-    """Rows of the assumptions: key, this study's value, the value that reproduces the paper, basis, reason, effect."""
-    import csv
-
-    import yaml
-
-    reproduction = settings.load(yaml.safe_load((settings.REPOSITORY / "config.yaml").read_text()))
-    rows = []
-    with LEDGER.open(newline="") as file:
-        for row in csv.DictReader(file):
-            block, key = row["key"].split(".")
-            here, there = blocks[block][key], reproduction.block(block)[key]
-            rows.append(row | {"value": _written(here), "paper": _written(there), "differs": here != there})
-    return rows
-
-
-def _written(value):
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(map(_written, value))
-    return (
-        visible(json.dumps(value, ensure_ascii=False)) if isinstance(value, str) and "\n" in value else visible(value)
-    )
 
 
 def _environment(details, shared):

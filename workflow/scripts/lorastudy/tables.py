@@ -61,21 +61,24 @@ class Inputs:
         return self.results.settings["model"]["name"]
 
 
-def write(name, results, parameters, paths, directory=paper.DIRECTORY):
-    """Write the table ``name`` (a key of ``TABLES``) in all formats.
+def make(name, results, parameters, directory=paper.DIRECTORY):
+    """The ``Table`` of a study that is called ``name`` (a key of ``TABLES``).
 
     Args:
         results: ``summary.Results``.
         parameters: path of the file of ``count_parameters``.
-        paths: format → path.
         directory: where the paper's values are.
     """
     import pandas as pd
 
     inputs = Inputs(results, pd.read_csv(parameters), Path(directory))
     table = TABLES[name](inputs)
-    if not inputs.with_paper:
-        table = _without_paper(table)
+    return table if inputs.with_paper else _without_paper(table)
+
+
+def write(name, results, parameters, paths, directory=paper.DIRECTORY):
+    """Write the table ``name`` in all formats (``paths``: format → path); other arguments as of ``make``."""
+    table = make(name, results, parameters, directory)
     table.frame.to_csv(paths["csv"], index=False)
     Path(paths["md"]).write_text(markdown(table), encoding="utf-8")
     Path(paths["tex"]).write_text(latex(table, name), encoding="utf-8")
