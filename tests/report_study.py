@@ -23,13 +23,6 @@ DOT = """digraph snakemake_dag {
 	2 -> 1
 	2 -> 0
 }"""
-BLOCKS = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
-
-
-def results(directory, study):
-    """``summary.Results`` of a synthetic study, with the blocks of the configuration that the report reads."""
-    blocks = {name: study.block(name) for name in BLOCKS}
-    return dataclasses.replace(synthetic.gather(directory, study), settings=blocks)
 
 
 def write(directory, drawn=("r_trend", "lora_against_qlora"), **changes):
@@ -51,7 +44,7 @@ def write(directory, drawn=("r_trend", "lora_against_qlora"), **changes):
     frame = pd.DataFrame({"id": [f"test-{index:06d}" for index in range(number)], "text": texts})
     frame.to_parquet(directory / "results" / "data" / "test.parquet")
     records.write_json(directory / "results" / "data" / "card.json", card(study))
-    found = results(directory, study)
+    found = synthetic.gather(directory, study)
     for name in ("figures", "paper_tables"):
         (directory / name).mkdir()
     look = dataclasses.asdict(settings.Figures("#0072B2", "#D55E00", "#595959", 100))

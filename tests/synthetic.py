@@ -128,7 +128,7 @@ def gather(directory, study=None):
     files["confusion"] = directory / "results" / "confusion.json"
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
     aggregate_results.main(files, cells, specs(study), study.block("statistics"), directory)
-    blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics")
+    blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 
 

@@ -2,13 +2,14 @@
 
 import base64
 import gzip
+import html
 import json
 import re
 
 import pandas as pd
 import pytest
 import report_study
-from lorastudy import report, report_graph, settings
+from lorastudy import report, report_graph, settings, tables
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,25 @@ def test_every_cell_has_a_row_and_a_panel(reported):
     row = results.summary.set_index("id").loc["lora_attention_r8_a32_s0"]
     assert study["rows"]["lora_attention_r8_a32_s0"]["accuracy"] == pytest.approx(row.accuracy, rel=1e-5)
     assert study["rows"][report_study.STALE]["reason"].startswith("made with another training.batch_size")
+
+
+def test_verdicts_come_first_and_are_those_of_the_table(reported):
+    path, _, page = reported
+    frame = pd.read_csv(path.parent / "paper_tables" / "claims.csv")
+    shown = re.findall(r'<li class="claim (\w+)">.*?<h3>(.*?)</h3>\s*<p>(.*?)</p>', page, re.DOTALL)
+    found = [(kind, html.unescape(statement), html.unescape(text)) for kind, statement, text in shown]
+    assert found == list(zip(frame.verdict, frame.statement, frame.found))
+    assert {"supported", "contradicted", "open"} == set(frame.verdict)
+
+
+def test_tables_are_shown_as_people_read_them(reported):
+    page = reported[2]
+    wanted = [report._title(name) for name in tables.TABLES if name not in report.SECTIONS]
+    assert re.findall(r"<details><summary>(.*?)</summary>\s*<p>", page)[-len(wanted) :] == wanted
+    assert wanted[0] == "Table 1: hardware"
+    assert "Section 3.3: LoRA against QLoRA" in wanted
+    assert "not measured, since no device had a meter" not in page  # half of the cells have one
+    assert page.count('<td class="n">21,024,808</td>') >= 1  # Table 4 at r = 8
 
 
 def test_nothing_is_fetched(reported):

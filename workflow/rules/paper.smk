@@ -55,6 +55,11 @@ def tables_settings(wildcards):
     }
 
 
+def settings_with_cost(wildcards):
+    """Apart from the others, so that a new price redraws no figure."""
+    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
+
+
 rule aggregate_results:
     input:
         records_of_study,
@@ -96,7 +101,7 @@ rule make_table:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=tables_settings,
+        settings=settings_with_cost,
     message:
         "Making {wildcards.table}"
     script:

@@ -6,10 +6,6 @@ localrules:
     make_report,
 
 
-def report_settings(wildcards):
-    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
-
-
 rule make_report:
     input:
         **RESULTS,
@@ -23,7 +19,7 @@ rule make_report:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=report_settings,
+        settings=settings_with_cost,
     message:
         "Writing the report"
     script:

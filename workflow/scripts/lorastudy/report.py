@@ -26,6 +26,7 @@ CURVE_POINTS = 200
 FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
+SECTIONS = ("assumptions", "cost")  # tables that have a section of their own
 
 # What the page calls the columns of the summary, and how it writes their values.
 LABELS = {
@@ -155,7 +156,8 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         claims=tables["claims"].frame.to_dict("records"),
         figures=[_figure(path, study, carried) for path in drawings],
         results=[carried.add(path) for path in files],
-        tables=[_table(name, table, study, carried) for name, table in tables.items() if name != "assumptions"],
+        tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
+        cost=_table("cost", tables["cost"], study, carried),
         columns=columns,
         labels=LABELS,
         cells=full[full.kind == "cell"].to_dict("records"),
@@ -165,8 +167,6 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         scores=SCORES,
         card=_card(study),
         ledger=ledger.table(results.settings).to_dict("records"),
-        totals=cost.totals(costs).to_dict("records"),
-        gaps=cost.gaps(costs, results.settings["cost"]),
         environment=_environment(details, shared),
         drawing=_drawing(rulegraph[0]),
         undrawn=rulegraph[1],
@@ -306,9 +306,11 @@ def _figure(path, study, carried):
 
 
 def _title(name):
-    """Name of a figure or table in words: ``lora_against_qlora`` is LoRA against QLoRA."""
-    words = [{"lora": "LoRA", "qlora": "QLoRA"}.get(word, word) for word in name.split("_")]
-    return " ".join([words[0].capitalize() if words[0].islower() and len(words[0]) > 1 else words[0], *words[1:]])
+    """Name of a figure or table in words: ``lora_against_qlora`` is LoRA against QLoRA, ``table1_time`` Table 1: time."""
+    text = re.sub(r"^table(\d)_", r"table \1: ", name)
+    text = re.sub(r"^results_(\d)_(\d)_", r"section \1.\2: ", text).replace("_", " ")
+    text = " ".join({"lora": "LoRA", "qlora": "QLoRA"}.get(word, word) for word in text.split())
+    return text if text.startswith(("LoRA", "QLoRA", "r ")) else text[0].upper() + text[1:]
 
 
 def _table(name, table, study, carried):
