@@ -115,8 +115,8 @@ def test_sorting(visit, reported):
 
 def test_filtering(visit, reported):
     page, cells = visit(), reported[1].cells
-    page.get_by_label("Method").select_option("qlora")
-    page.get_by_label("Alpha").select_option("16.0")
+    page.locator("#filters").get_by_label("Method").select_option("qlora")
+    page.locator("#filters").get_by_label("Alpha").select_option("16.0")
     wanted = cells[(cells.method == "qlora") & (cells.alpha == 16)].id.tolist()
     assert ids(page) == wanted
     assert page.locator("#shown").inner_text() == f"{len(wanted)} of {len(cells)} cells"
@@ -125,7 +125,7 @@ def test_filtering(visit, reported):
     page.get_by_label("Name contains").fill("ALL-linear_r8")
     assert ids(page) == cells[cells.id.str.contains("all-linear_r8")].id.tolist()
     page.get_by_label("Name contains").fill("")
-    page.get_by_label("Status").select_option("diverged")
+    page.locator("#filters").get_by_label("Status").select_option("diverged")
     assert ids(page) == [report_study.DIVERGED]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import sys
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ import yaml
 from lorastudy import grid, progress, settings
 
 NEWEST = 5  # finished cells that are listed
+BAR = 60  # characters
 PHASES = (progress.DONE, progress.DIVERGED, progress.FAILED, progress.TRAINING, progress.EVALUATING, progress.WAITING)
 COLOURS = dict(zip(PHASES, ("green", "red", "red bold", "cyan", "cyan", "dim"), strict=True))
 
@@ -57,7 +59,6 @@ def watch(study, once, every):
 def view(study, found):
     """What is shown of the states ``found``, as something that rich prints."""
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     counts = Counter(state.phase for state in found)
@@ -69,7 +70,8 @@ def view(study, found):
             head.append(f"  {counts[phase]} {phase}", COLOURS[phase])
     if left := progress.seconds_left(found):
         head.append(f"  about {duration(left)} left", "default")
-    parts = [head, ProgressBar(total=max(1, len(found)), completed=over, width=60)]
+    filled = BAR * over // max(1, len(found))
+    parts = [head, Text.assemble(("━" * filled, "green"), ("━" * (BAR - filled), "dim"))]
     if missing := progress.unmade(study):
         parts.append(Text(f"not there yet: {', '.join(missing)}", "dim"))
     running = [state for state in found if state.phase in (progress.TRAINING, progress.EVALUATING)]
@@ -91,12 +93,14 @@ def running_table(running):
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    elsewhere = {state.place for state in running} != {platform.node()}
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("cell", "phase"):
         table.add_column(name, no_wrap=True)
     for name in ("step", "loss", "samples/s", "left"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("where", min_width=6)
+    if elsewhere:
+        table.add_column("where", no_wrap=True)
     for state in running:
         table.add_row(
             state.cell,
@@ -105,7 +109,7 @@ def running_table(running):
             "" if state.loss is None else f"{state.loss:.4f}",
             "" if state.samples_per_second is None else f"{state.samples_per_second:.1f}",
             state.left or "",
-            state.place,
+            *([state.place] if elsewhere else []),
         )
     return table
 
