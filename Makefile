@@ -11,6 +11,7 @@ STUDY ?= .
 demo: .venv/installed
 	$(BIN)/snakemake --directory demo --cores all
 	@echo
+	@echo "Report:  demo/report.html    (one page, for a browser)"
 	@echo "Tables:  demo/paper_tables/  (start with claims.md)"
 	@echo "Figures: demo/figures/       (start with r_trend.pdf)"
 	@echo "Numbers: demo/results/summary.csv"
@@ -36,7 +37,7 @@ bench: .venv/installed
 
 # Removes what the demo made; its next run starts anew.
 clean-demo:
-	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake
+	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish
 
 .venv/installed: requirements.txt requirements-analysis.txt envs/make_environment.sh
 	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements.txt

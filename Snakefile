@@ -28,6 +28,7 @@ rule all:
         "results/summary.csv",
         FIGURES,
         TABLES,
+        "report.html",
 
 
 rule figures:

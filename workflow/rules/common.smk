@@ -47,12 +47,13 @@ checked(study_data.check, SETTINGS.data)
 
 
 def results_as_they_are():
-    """Whether only tables, figures or the report are asked for: they are then made of the results that there are.
+    """Whether only what is made of results is asked for: tables, figures, report, models to publish.
 
-    Nothing is trained for them, not even if a setting was changed since; such a result is shown as out of date.
+    They are then made of the results that there are. Nothing is trained for them, not even if a setting was changed
+    since; such a result is shown as out of date.
     """
     asked = get_argument_parser().parse_known_args()[0]
-    paper = ("figures", "paper_tables", "report.html")
+    paper = ("figures", "paper_tables", "report.html", "publish")
     return bool(asked.targets) and all(
         target.split("/")[0] in paper for target in asked.targets
     )
