@@ -27,6 +27,11 @@ DOT = """digraph snakemake_dag {
 
 def write(directory, drawn=("r_trend", "lora_against_qlora"), **changes):
     """Write a study and its ``report.html``; returns the page's path and the ``summary.Results``."""
+    return draw(directory, run(directory, **changes), drawn)
+
+
+def run(directory, texts=HOSTILE, **changes):
+    """Write the records of a study, with ``texts`` over and over as its test texts; returns its ``settings.Settings``."""
     config = synthetic.config(study__name="A study <b>of</b> & more", data__class_names=CLASS_NAMES, **changes)
     accuracy = {"lora": 0.6, "qlora": 0.5}
     study = synthetic.write(
@@ -39,11 +44,16 @@ def write(directory, drawn=("r_trend", "lora_against_qlora"), **changes):
         energy=lambda cell: 0.5 if cell.method == "lora" else None,
     )
     number = study.data.test_size
-    texts = [HOSTILE[index % len(HOSTILE)] for index in range(number)]
     (directory / "results" / "data").mkdir()
-    frame = pd.DataFrame({"id": [f"test-{index:06d}" for index in range(number)], "text": texts})
+    ids = [f"test-{index:06d}" for index in range(number)]
+    frame = pd.DataFrame({"id": ids, "text": [texts[index % len(texts)] for index in range(number)]})
     frame.to_parquet(directory / "results" / "data" / "test.parquet")
     records.write_json(directory / "results" / "data" / "card.json", card(study))
+    return study
+
+
+def draw(directory, study, drawn):
+    """Draw the figures ``drawn`` of a study, make its tables and its page; returns as ``write``."""
     found = synthetic.gather(directory, study)
     for name in ("figures", "paper_tables"):
         (directory / name).mkdir()

@@ -154,6 +154,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         settings=results.settings,
         status=_status(results),
         claims=tables["claims"].frame.to_dict("records"),
+        verdicts=tables["claims"].frame.verdict.value_counts().to_dict(),
         figures=[_figure(path, study, carried) for path in drawings],
         results=[carried.add(path) for path in files],
         tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
