@@ -34,7 +34,9 @@ def labels():
 
 
 def fresh(base, cell=CELL, dtype="float32", dropout=0.0, fused=True):
-    return model.add_adapters(model.load_classifier(base, 5, dtype, cell.seed), cell, Lora(dropout, "paper"), fused=fused)
+    return model.add_adapters(
+        model.load_classifier(base, 5, dtype, cell.seed), cell, Lora(dropout, "paper"), fused=fused
+    )
 
 
 def trained(peft_model):
