@@ -21,9 +21,9 @@ from lorastudy import energy, evaluation, memory, model, records, settings, trai
 PADDED = 512  # tokens that users pad to
 WARM = 3  # steps that are not timed
 SECTIONS = ("ceilings", "users", "ours", "profile", "lean", "table", "memory", "evaluation")
-KINDS = {  # of kernels, by parts of their names
-    "products": ("nvjet", "gemm", "splitK", "cutlass"),
+KINDS = {  # of kernels, by parts of their names; the first that fits
     "attention": ("flash",),
+    "products": ("nvjet", "gemm", "splitK", "cutlass"),
     "elementwise": ("_norm", "_rotate", "_swiglu", "elementwise"),
     "expansion of NF4": ("_expand", "dequantize"),
 }
@@ -392,7 +392,7 @@ def markdown(content):
         "evaluation_tokens_per_second": ("evaluation tokens/s", "{:,.0f}"),
     }  # fmt: skip
     for section in dict.fromkeys(row["section"] for row in content["rows"]):
-        rows = [dict(row) for row in content["rows"] if row["section"] == section]
+        rows = [row | row.get("kinds_ms", {}) for row in content["rows"] if row["section"] == section]
         for row in rows:
             if (
                 section in {"users", "ours", "lean", "table"}
