@@ -48,12 +48,17 @@ def paused(pid):
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
-def has_pending(pid, number):
-    """Whether a signal waits for a paused process."""
-    lines = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+def was_warned(pid, number=signal.SIGTERM):
+    """Whether a signal waits for a paused process, or has ended it: Slurm wakes a process before it signals it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     return bool((int(lines["SigPnd"], 16) | int(lines["ShdPnd"], 16)) >> (number - 1) & 1)
 
 
@@ -62,7 +67,7 @@ def time_limit(bench):
     pid = process(bench.study.until_training())
     with paused(pid):
         bench.cluster.run("scontrol", "update", f"JobId={bench.job()}", "TimeLimit=2")
-        bench.study.until(lambda: has_pending(pid, signal.SIGTERM), "warning of the time limit", 150)
+        bench.study.until(lambda: was_warned(pid), "warning of the time limit", 150)
     run.succeed()
     first, second = bench.jobs()
     assert first["JobState"] == "FAILED"

@@ -99,7 +99,9 @@ class Lease:
             os.link(own, self.path)
         except (FileExistsError, FileNotFoundError):  # held; or somebody else made or removed the directory meanwhile
             if self.path.parent.is_file():
-                raise LeaseError(f"{self.path.parent} is a file, and the leases of cells go there; move it away.") from None
+                raise LeaseError(
+                    f"{self.path.parent} is a file, and the leases of cells go there; move it away."
+                ) from None
             return False
         finally:
             with suppress(OSError):

@@ -87,8 +87,10 @@ class Estimate:
             need = memory.evaluation(self.architecture, self._classes(), None, execution.evaluation_tokens, **options)
             gib = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / memory.GIB
             return math.ceil(gib * 1024)
+        # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
+        tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
         gib = memory.gpu_memory_gib(
-            self.architecture, self._classes(), self.cells[cell], execution.micro_batch_tokens,
+            self.architecture, self._classes(), self.cells[cell], tokens,
             evaluation_tokens=execution.evaluation_tokens, **options,
         )  # fmt: skip
         return math.ceil(gib * 1024 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
