@@ -18,6 +18,7 @@ if not ONLY_PAPER:
 
 
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -27,6 +28,7 @@ rule all:
         "results/summary.csv",
         FIGURES,
         TABLES,
+        "report.html",
 
 
 rule figures:

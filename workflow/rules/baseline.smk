@@ -58,7 +58,7 @@ rule zero_shot:
         mem_mb=baseline_memory,
         runtime=baseline_minutes,
     params:
-        spec=baseline_spec(),
+        spec=SETTINGS.baseline_spec(),
         statistics=SETTINGS.block("statistics"),
         seed=SETTINGS.grid.seeds[0],
     message:
