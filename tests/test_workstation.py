@@ -8,8 +8,7 @@ import pandas as pd
 CELLS = ("lora_attention_r2_a4_s0", "qlora_attention_r2_a4_s0")
 
 
-def test_cells_share_the_gpus_of_a_machine(copy_study, snakemake, monkeypatch):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+def test_cells_share_the_gpus_of_a_machine(copy_study, snakemake):
     cells = copy_study / "results" / "cells"
     before = {cell: pd.read_parquet(cells / cell / "predictions.parquet") for cell in CELLS}
     for cell in CELLS:

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from conftest import CELL, TRAINED, Run, losses, process
+from slurm_studies import CELL, TRAINED, Run, losses, process
 
 pytestmark = pytest.mark.slurm
 
@@ -281,10 +281,10 @@ def outcomes(request, start_cluster, clone, new_study):
         return bench, scenario(bench)
 
     pools, futures = [], {}
-    for index, (scenarios, workers) in enumerate([(SHARED, 4), *((sequence, 1) for sequence in ALONE)]):
+    for index, (scenarios, workers) in enumerate([(SHARED, 6), *((sequence, 1) for sequence in ALONE)]):
         chosen = [scenario for scenario in scenarios if scenario in wanted]
         if chosen:
-            cluster = start_cluster(26800 + 10 * index)
+            cluster = start_cluster(26800 + 10 * index, gpus=workers)
             pools.append(ThreadPoolExecutor(workers))
             futures |= {scenario: pools[-1].submit(play, scenario, cluster) for scenario in chosen}
     yield futures

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run, Study
+from slurm_studies import Run, Study
 
 pytestmark = pytest.mark.slurm
 
@@ -209,8 +209,8 @@ def test_nothing_is_left_running():
     """In an interpreter of its own, a cluster ends with all of its processes."""
     code = (
         "import sys, tempfile; sys.path.insert(0, sys.argv[1])\n"
-        "import cluster\n"
-        "one = cluster.Cluster(tempfile.mkdtemp(), port=26870).start()\n"
+        "import slurm_cluster\n"
+        "one = slurm_cluster.Cluster(tempfile.mkdtemp(), port=26870).start()\n"
         "one.run('sbatch', '-o', '/dev/null', '--wrap', 'sleep 100')\n"
         "print(one.directory); one.stop()"
     )

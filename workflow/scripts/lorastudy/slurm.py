@@ -21,6 +21,7 @@ OVER = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
 }  # fmt: skip
 PROFILE = "slurm/config.yaml"
+EXECUTOR = "LORASTUDY_EXECUTOR"  # set for jobs that this pipeline submits, and not in an allocation that it runs in
 
 
 class SlurmError(ValueError):
@@ -54,6 +55,7 @@ def use_commands():
     path = os.environ.get("PATH", "").split(os.pathsep)
     if str(COMMANDS) not in path:
         os.environ["PATH"] = os.pathsep.join([str(COMMANDS), *path])
+    os.environ[EXECUTOR] = "slurm"
     os.environ["LORASTUDY_NOTICES"] = f"/proc/{os.getpid()}/fd/2"
     if "SLURM_CONF" in os.environ:  # Snakemake's job step drops it, and srun would not find the cluster
         os.environ["LORASTUDY_SLURM_CONF"] = os.environ["SLURM_CONF"]
