@@ -100,7 +100,7 @@ def jobs_in(directory):
     Raises:
         SlurmError: Slurm does not answer, so that nobody knows.
     """
-    if shutil.which("squeue") is None:
+    if shutil.which("sinfo") is None:
         return []
     states = "--states=PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING"
     answer = _ask("squeue", "--noheader", states, f"--user={getpass.getuser()}", "--format=%A|%T|%k|%Z")
@@ -139,9 +139,9 @@ def check(requests):
     Raises:
         SlurmError: one line for each thing that is wrong.
     """
-    if shutil.which("sbatch") is None:
+    if shutil.which("sinfo") is None:  # not sbatch, which this pipeline stands in front of
         raise SlurmError(
-            "there is no sbatch on this machine, so nothing can be submitted to Slurm; run this command on a login node "
+            "there is no Slurm on this machine (no sinfo), so nothing can be submitted to Slurm; run this command on a login node "
             "of the cluster, or without --profile slurm."
         )
     known = partitions()
