@@ -33,7 +33,7 @@ def estimate(**options):
 
 
 def requests(one):
-    return one.finetune_minutes(CELL), one.finetune_memory_mb(CELL), one.gpu_memory_mb(CELL)
+    return one.finetune_minutes(CELL), one.finetune_memory_mb(CELL), one.gpu_memory_mb(CELL, "finetune")
 
 
 class OutOfMemoryError(RuntimeError):

@@ -16,7 +16,7 @@ SCRIPTS = Path(devices.__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def _no_slurm(monkeypatch):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("LORASTUDY_EXECUTOR", raising=False)
     monkeypatch.delenv(devices.VISIBLE, raising=False)
 
 
@@ -83,7 +83,7 @@ def test_without_a_gpu_the_cpu_with_a_warning(monkeypatch, tmp_path, caplog):
 
 
 def test_slurm_hands_out_gpus_itself(monkeypatch, tmp_path):
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("LORASTUDY_EXECUTOR", "slurm")
     with devices_of("8192"), devices.claimed(1000, tmp_path) as gpu:
         assert gpu is None
 

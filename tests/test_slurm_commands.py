@@ -179,6 +179,12 @@ def test_impossible_requests_are_named(known, request_, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_machine_without_slurm_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{COMMANDS}:{tmp_path}")
+    with pytest.raises(slurm.SlurmError, match="there is no Slurm on this machine .* login node"):
+        slurm.check([{}])
+
+
 def test_possible_requests_pass(known):
     slurm.check(
         [{"slurm_partition": "gpu", "gpu": 1, "gpu_model": "h100", "slurm_account": "lab", "mem_mb": 500000}, {}]

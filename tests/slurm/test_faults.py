@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from conftest import CELL, TRAINED, Run, losses, process
+from slurm_studies import CELL, TRAINED, Run, losses, process
 
 pytestmark = pytest.mark.slurm
 
@@ -48,12 +48,17 @@ def paused(pid):
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
-def has_pending(pid, number):
-    """Whether a signal waits for a paused process."""
-    lines = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+def was_warned(pid, number=signal.SIGTERM):
+    """Whether a signal waits for a paused process, or has ended it: Slurm wakes a process before it signals it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     return bool((int(lines["SigPnd"], 16) | int(lines["ShdPnd"], 16)) >> (number - 1) & 1)
 
 
@@ -62,7 +67,7 @@ def time_limit(bench):
     pid = process(bench.study.until_training())
     with paused(pid):
         bench.cluster.run("scontrol", "update", f"JobId={bench.job()}", "TimeLimit=2")
-        bench.study.until(lambda: has_pending(pid, signal.SIGTERM), "warning of the time limit", 150)
+        bench.study.until(lambda: was_warned(pid), "warning of the time limit", 150)
     run.succeed()
     first, second = bench.jobs()
     assert first["JobState"] == "FAILED"
@@ -276,10 +281,10 @@ def outcomes(request, start_cluster, clone, new_study):
         return bench, scenario(bench)
 
     pools, futures = [], {}
-    for index, (scenarios, workers) in enumerate([(SHARED, 4), *((sequence, 1) for sequence in ALONE)]):
+    for index, (scenarios, workers) in enumerate([(SHARED, 6), *((sequence, 1) for sequence in ALONE)]):
         chosen = [scenario for scenario in scenarios if scenario in wanted]
         if chosen:
-            cluster = start_cluster(26800 + 10 * index)
+            cluster = start_cluster(26800 + 10 * index, gpus=workers)
             pools.append(ThreadPoolExecutor(workers))
             futures |= {scenario: pools[-1].submit(play, scenario, cluster) for scenario in chosen}
     yield futures

@@ -68,6 +68,7 @@ ONLY_PAPER = results_as_they_are()
 AS_IT_IS = ONLY_PAPER or is_job()
 
 
+# Where snakemake runs: what needs its network, and what takes less time than a job would wait.
 localrules:
     all,
     figures,
@@ -77,6 +78,8 @@ localrules:
     aggregate_results,
     make_table,
     make_numbers,
+    make_report,
+    plot_figure,
 
 
 wildcard_constraints:

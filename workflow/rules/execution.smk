@@ -52,7 +52,7 @@ def baseline_memory(wildcards, attempt):
 
 
 def base_gpu_memory(wildcards, attempt):
-    return ESTIMATE.gpu_memory_mb(None)
+    return ESTIMATE.gpu_memory_mb(None, "evaluate")
 
 
 def quantize_minutes(wildcards, attempt):
@@ -67,8 +67,10 @@ def before_slurm():
     """Make Slurm's answers reliable, and find at once what the cluster would never run."""
     slurm.use_commands()
     jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-    checked(slurm.check, [dict(job.resources.items()) for job in jobs])
-    ESTIMATE.longest = slurm.partitions()[of_profile("slurm_partition") or ""].minutes
+    if jobs:
+        checked(slurm.check, [dict(job.resources.items()) for job in jobs])
+    partition = slurm.partitions().get(of_profile("slurm_partition") or "")
+    ESTIMATE.longest = partition.minutes if partition else None
 
 
 def failed_cells():
@@ -86,8 +88,9 @@ def failed_cells():
 
 
 onstart:
-    checked(STUDY_LEASE.acquire, False)
-    atexit.register(STUDY_LEASE.release)
+    if not ONLY_PAPER:  # tables and figures of what there is may be made while the study runs
+        checked(STUDY_LEASE.acquire, False)
+        atexit.register(STUDY_LEASE.release)
     if workflow.executor_plugin.name == "slurm":
         before_slurm()
 

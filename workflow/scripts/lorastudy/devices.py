@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy import slurm
+
 log = logging.getLogger("lorastudy")
 
 PART_MB = 1024
@@ -61,13 +63,13 @@ def gpus():
 def claimed(memory_mb, directory=None, poll=0.5):
     """Have a share of one GPU, and see no other; waits for it. Must come before torch is imported.
 
-    Under Slurm, which hands out GPUs itself, and on a machine without one, nothing is done. Jobs get their shares in
+    In a job that was submitted to Slurm, which hands out GPUs itself, and without a GPU, nothing is done. Jobs get their shares in
     the order in which they ask, so that large ones are not kept waiting by small ones for ever.
 
     Args:
         memory_mb: GPU memory that the job may need; more than a GPU has is taken for a whole one.
     """
-    if "SLURM_JOB_ID" in os.environ:
+    if os.environ.get(slurm.EXECUTOR) == "slurm":
         yield None
         return
     found = gpus()

@@ -79,21 +79,20 @@ class Estimate:
     def quantize_memory_mb(self):
         return self._memory("quantize_model", self._base_bytes())
 
-    def gpu_memory_mb(self, cell, step="finetune"):
-        """Of the GPU, for training and evaluation of a cell (None: of the base model)."""
+    def gpu_memory_mb(self, cell, step):
+        """Of the GPU, to ``finetune`` or ``evaluate`` a cell; without a cell (None) to evaluate the base model."""
         execution, dtype, head = self.study.execution, self.study.model.dtype, self.study.lora.head
         options = {"dtype": dtype, "head": head}
-        if cell is None:
-            need = memory.evaluation(self.architecture, self._classes(), None, execution.evaluation_tokens, **options)
-            gib = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / memory.GIB
-            return math.ceil(gib * 1024)
-        # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
-        tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
-        gib = memory.gpu_memory_gib(
-            self.architecture, self._classes(), self.cells[cell], tokens,
-            evaluation_tokens=execution.evaluation_tokens, **options,
-        )  # fmt: skip
-        return math.ceil(gib * 1024 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
+        one = self.cells.get(cell)
+        if step == "finetune":
+            # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
+            tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
+            layers = execution.checkpointed_layers or 0
+            need = memory.training(self.architecture, self._classes(), one, tokens, layers, **options)
+        else:
+            need = memory.evaluation(self.architecture, self._classes(), one, execution.evaluation_tokens, **options)
+        size = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / 2**20
+        return math.ceil(size * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
 
     @property
     def architecture(self):

@@ -21,6 +21,7 @@ OVER = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT",
 }  # fmt: skip
 PROFILE = "slurm/config.yaml"
+EXECUTOR = "LORASTUDY_EXECUTOR"  # set for jobs that this pipeline submits, and not in an allocation that it runs in
 
 
 class SlurmError(ValueError):
@@ -54,6 +55,7 @@ def use_commands():
     path = os.environ.get("PATH", "").split(os.pathsep)
     if str(COMMANDS) not in path:
         os.environ["PATH"] = os.pathsep.join([str(COMMANDS), *path])
+    os.environ[EXECUTOR] = "slurm"
     os.environ["LORASTUDY_NOTICES"] = f"/proc/{os.getpid()}/fd/2"
     if "SLURM_CONF" in os.environ:  # Snakemake's job step drops it, and srun would not find the cluster
         os.environ["LORASTUDY_SLURM_CONF"] = os.environ["SLURM_CONF"]
@@ -98,7 +100,7 @@ def jobs_in(directory):
     Raises:
         SlurmError: Slurm does not answer, so that nobody knows.
     """
-    if shutil.which("squeue") is None:
+    if shutil.which("sinfo") is None:
         return []
     states = "--states=PENDING,RUNNING,SUSPENDED,COMPLETING,CONFIGURING"
     answer = _ask("squeue", "--noheader", states, f"--user={getpass.getuser()}", "--format=%A|%T|%k|%Z")
@@ -137,9 +139,9 @@ def check(requests):
     Raises:
         SlurmError: one line for each thing that is wrong.
     """
-    if shutil.which("sbatch") is None:
+    if shutil.which("sinfo") is None:  # not sbatch, which this pipeline stands in front of
         raise SlurmError(
-            "there is no sbatch on this machine, so nothing can be submitted to Slurm; run this command on a login node "
+            "there is no Slurm on this machine (no sinfo), so nothing can be submitted to Slurm; run this command on a login node "
             "of the cluster, or without --profile slurm."
         )
     known = partitions()
