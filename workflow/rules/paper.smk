@@ -55,6 +55,11 @@ def tables_settings(wildcards):
     }
 
 
+def settings_with_cost(wildcards):
+    """Apart from the others, so that a new price redraws no figure."""
+    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
+
+
 rule aggregate_results:
     input:
         records_of_study,
@@ -66,8 +71,8 @@ rule aggregate_results:
         "../../envs/analysis.yaml"
     params:
         cells={name: cell.as_dict() for name, cell in CELLS.items()},
-        specs={name: cell_spec(name) for name in CELLS}
-        | {name: baseline_spec() for name in summary.BASELINES},
+        specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
+        | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
         statistics=SETTINGS.block("statistics"),
     message:
         "Gathering the records of the study"
@@ -96,7 +101,7 @@ rule make_table:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=tables_settings,
+        settings=settings_with_cost,
     message:
         "Making {wildcards.table}"
     script:

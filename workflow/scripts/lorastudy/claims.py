@@ -124,7 +124,7 @@ class _View:
 
 def estimate_of(row):
     """The ``paired.Estimate`` behind a row of the comparisons."""
-    return paired.Estimate(row.difference, row.se_texts, row.se_runs, int(row.n), int(row.runs))
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), int(row.runs))
 
 
 def _size(row):

@@ -26,7 +26,7 @@ TESTS = {
 }
 COLUMNS = [
     "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
-    "se_texts", "se_runs", "p", "test", "p_holm", "margin", "p_equivalent", "only_a", "only_b", "bootstrap_low",
+    "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "only_a", "only_b", "bootstrap_low",
     "bootstrap_high", "n", "seeds", "units", "runs",
 ]  # fmt: skip
 
@@ -292,6 +292,7 @@ def _measure(contrast, scores, statistics):
             "high": high,
             "se_texts": estimate.se_texts,
             "se_runs": estimate.se_runs,
+            "se_fixed": estimate.se_fixed,
             "p": estimate.p_value(),
             "test": TESTS[sampled],
             "margin": statistics["equivalence_margin"],

@@ -103,7 +103,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Execution:
-    micro_batch_tokens: int
+    micro_batch_tokens: int | None
+    checkpointed_layers: int | None
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
@@ -114,6 +115,14 @@ class Statistics:
     resamples: int
     seed: int
     equivalence_margin: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    price_per_hour: float | None
+    currency: str
+    carbon_intensity: float | None
+    power_watts: float | None
 
 
 @dataclass(frozen=True)
@@ -137,11 +146,26 @@ class Settings:
     training: Training
     execution: Execution
     statistics: Statistics
+    cost: Cost
     figures: Figures
 
     def block(self, name):
         """Plain dictionary of one block (lists, numbers, strings), fit for a rule's params and for JSON."""
         return json.loads(json.dumps(asdict(getattr(self, name))))
+
+    def cell_spec(self, cell):
+        """Everything that defines a cell's result: what its record says, and what reruns it when it changes.
+
+        Args:
+            cell: ``grid.Cell``.
+        """
+        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
+        training = self.block("training") | cell.training_overrides()
+        return {"cell": cell.as_dict(), **blocks, "training": training}
+
+    def baseline_spec(self):
+        """The same of a baseline."""
+        return {name: self.block(name) for name in ("model", "data", "prompt")}
 
 
 @cache

@@ -4,12 +4,13 @@ A table is a data frame of full precision (the CSV) and the same rows as text fo
 paper states a value its columns are ``paper``, ``reproduced`` and ``difference`` (reproduced minus paper).
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from lorastudy import claims, ledger, memory, metrics, paper, ratios, settings, tuning
+from lorastudy import claims, cost, ledger, memory, metrics, paper, ratios, settings, tuning
 
 FORMATS = ("csv", "md", "tex")
 ARCHITECTURE = settings.ARCHITECTURES / "llama-3-8b.json"
@@ -61,21 +62,24 @@ class Inputs:
         return self.results.settings["model"]["name"]
 
 
-def write(name, results, parameters, paths, directory=paper.DIRECTORY):
-    """Write the table ``name`` (a key of ``TABLES``) in all formats.
+def make(name, results, parameters, directory=paper.DIRECTORY):
+    """The ``Table`` of a study that is called ``name`` (a key of ``TABLES``).
 
     Args:
         results: ``summary.Results``.
         parameters: path of the file of ``count_parameters``.
-        paths: format → path.
         directory: where the paper's values are.
     """
     import pandas as pd
 
     inputs = Inputs(results, pd.read_csv(parameters), Path(directory))
     table = TABLES[name](inputs)
-    if not inputs.with_paper:
-        table = _without_paper(table)
+    return table if inputs.with_paper else _without_paper(table)
+
+
+def write(name, results, parameters, paths, directory=paper.DIRECTORY):
+    """Write the table ``name`` in all formats (``paths``: format → path); other arguments as of ``make``."""
+    table = make(name, results, parameters, directory)
     table.frame.to_csv(paths["csv"], index=False)
     Path(paths["md"]).write_text(markdown(table), encoding="utf-8")
     Path(paths["tex"]).write_text(latex(table, name), encoding="utf-8")
@@ -154,17 +158,20 @@ def markdown(table):
 
 TEX = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_\allowbreak{}", "{": r"\{", "}": r"\}",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$",
         "–": "--", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "√": r"$\surd$",
-        "α": r"$\alpha$", "·": r"$\cdot$", "†": r"\textdagger{}", "…": r"\ldots{}", "\n": " ", '"': "''",
+        "α": r"$\alpha$", "·": r"$\cdot$", "†": r"\textdagger{}", "…": r"\ldots{}", "\n": " ", '"': "''", "`": "",
     }
 )  # fmt: skip
 
 
 def tex(text):
-    """A string as LaTeX sets it literally."""
-    return str(text).translate(TEX)
+    """A string as LaTeX sets it literally; it may break a name after an underscore or a dot."""
+    return re.sub(r"(?<=[a-z])\.(?=[a-z])", r".\\allowbreak{}", str(text).translate(TEX))
+
+
+PIECES = re.compile(r"\s|(?<=[_-])|(?<=[a-z]\.)(?=[a-z])")  # where LaTeX may break a line
 
 
 def latex(table, name):
@@ -201,14 +208,16 @@ def latex(table, name):
 def _columns(shown, text):
     """LaTeX's column types, and whether any breaks its text over lines: words do where the table is wider than a line."""
     widths = {name: max(len(name), *shown[name].str.len(), 1) for name in shown}
-    words = {name: max(len(word) for cell in [name, *shown[name]] for word in cell.split() or [""]) for name in shown}
+    words = {name: max(len(word) for cell in [name, *shown[name]] for word in PIECES.split(cell)) for name in shown}
     over = sum(widths.values()) + GAP * len(widths) - LINE
-    broken = [name for name in shown if name in text and widths[name] > 1.3 * words[name]] if over > 0 else []
-    if broken:
-        room = LINE - GAP * len(widths) - sum(widths[name] for name in shown if name not in broken)
-        share = {name: max(shown[name].str.len().mean(), 1) ** 0.8 for name in broken}
-        for name in broken:
-            widths[name] = max(words[name] + 1, int(room * share[name] / sum(share.values())))
+    broken = [name for name in shown if name in text and widths[name] > words[name]] if over > 0 else []
+    room = LINE - GAP * len(widths) - sum(widths[name] for name in shown if name not in broken)
+    share = {name: max(shown[name].str.len().mean(), 1) ** 0.8 for name in broken}
+    # no column is narrower than its longest word; the others share what that leaves
+    for name in sorted(broken, key=lambda name: share[name] / words[name]):
+        widths[name] = max(words[name] + 1, room * share[name] / sum(share.values()))
+        room -= widths[name]
+        del share[name]
     kinds = [
         f">{{\\raggedright\\arraybackslash}}p{{{0.95 * widths[name] / LINE:.3f}\\linewidth}}"
         if name in broken
@@ -355,7 +364,12 @@ def hardware(inputs):
     notes = [
         "Reproduced: mean over finished runs; range: lowest and highest run, of a ratio its 95% interval "
         "(geometric mean over runs that differ in the method alone; t on logarithms).",
-        f"Time is that of the training loop; memory the peak of the {' or '.join(meters) or 'device'}.",
+        f"Time is that of the training loop; memory the peak of the {' or '.join(meters) or 'device'}."
+        + (
+            " Jobs that ran on the same CPU at once slowed each other down."
+            if any("process" in m for m in meters)
+            else ""
+        ),
     ]
     if inputs.with_paper:
         notes.append(
@@ -579,7 +593,9 @@ def trainable_parameters(inputs):
                     "all_parameters": row["paper_all_parameters"],
                 }
             )
-        for (targets, r), group in own.groupby(["targets", "r"], sort=False):
+        for (targets, r), group in own.sort_values(["targets", "r"], ascending=[False, True]).groupby(
+            ["targets", "r"], sort=False
+        ):
             trainable, everything = group.trainable_parameters.iloc[0], group.all_parameters.iloc[0]
             rows.append(
                 {
@@ -834,9 +850,13 @@ def _best(inputs, points, axis, score):
     ):
         pairs = comparisons[comparisons.family.eq(family)]
         constant = ["view", "scaling", "alpha" if axis == "r" else "r"]
-        for _, group in points[points.seeds.gt(0)].groupby([*constant, *others], sort=False):
-            best = group.loc[group[score].astype(float).idxmax()]
-            rest = set(group.point) - {best.point}
+        for _, group in points.groupby([*constant, *others], sort=False):
+            # what has not run may be better still; what has diverged is not
+            if (group.seeds.eq(0) & group.status.ne("diverged")).any() or group.seeds.eq(0).all():
+                continue
+            finished = group[group.seeds.gt(0)]
+            best = finished.loc[finished[score].astype(float).idxmax()]
+            rest = set(finished.point) - {best.point}
             of_view = pairs[pairs.view.eq(best.view)]
             beaten = {
                 *of_view.b[of_view.a.eq(best.point) & of_view.difference.gt(0) & of_view.p_holm.lt(LEVEL)],
@@ -1010,12 +1030,38 @@ def assumptions(inputs):
     )
     notes = [
         "Stated: in the paper's tables, headings or abstract. Derived: follows from what they state. Assumed: not in "
-        "them; the body text is not at hand."
+        "them; the body text is not at hand. Reasons are those for the values of the paper's study "
+        "(the repository's config.yaml).",
     ]
     return Table("What this study takes from the paper, and what it assumes.", frame, shown, notes, tuple(shown))
 
 
 # name of the table's files → what makes it
+def costs(inputs):
+    """Hours, energy, CO2e and money: of each result in the CSV, summed up for people."""
+    import pandas as pd
+
+    block = inputs.results.settings["cost"]
+    frame = cost.table(inputs.results.summary, block)
+    sums = cost.totals(frame)
+    shown = pd.DataFrame({"of": sums.of.map(lambda name: NAMES.get(name, name)), "results": sums.results.map(whole)})
+    heads = {"hours": "device hours", "energy_kwh": "kWh", "co2e_kg": "kg CO2e", "money": block["currency"]}
+    for amount, head in heads.items():
+        parts = zip(sums[amount], sums[f"{amount}_known"], sums.results)
+        shown[head] = [
+            "–" if pd.isna(value) else significant(float(value)) + (f" (of {known})" if known < results else "")
+            for value, known, results in parts
+        ]
+    devices = ", ".join(sorted(set(frame.device.dropna()))) or "none yet"
+    return Table(
+        "What the study cost: time on its device, energy, CO2e and money.",
+        frame,
+        shown,
+        [f"Device: {devices}.", *cost.gaps(frame, block)],
+        ("of",),
+    )
+
+
 TABLES = {
     "table1_hardware": hardware,
     "table2_memory_by_dtype": memory_by_dtype,
@@ -1025,6 +1071,7 @@ TABLES = {
     "results_3_1_constant_r": constant_r,
     "results_3_2_constant_alpha": constant_alpha,
     "results_3_3_lora_against_qlora": lora_against_qlora,
+    "cost": costs,
     "claims": claims_table,
     "assumptions": assumptions,
 }
