@@ -112,7 +112,12 @@ rule make_numbers:
     input:
         **RESULTS,
     output:
-        "paper_tables/numbers.tex",
+        report(
+            "paper_tables/numbers.tex",
+            caption="../report/numbers.rst",
+            category="Tables",
+            labels={"table": "numbers", "format": "tex"},
+        ),
     log:
         "logs/make_numbers.log",
     conda:
