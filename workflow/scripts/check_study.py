@@ -1,4 +1,4 @@
-"""Look at everything that can be known before a run, and print it. Nothing is fetched, nothing trained, nothing written."""
+"""Look at everything that can be known before a run, and print it. Nothing is fetched and nothing trained."""
 
 import sys
 
@@ -9,12 +9,16 @@ MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
 
-def main(config):
-    """Print what is found; returns the number of faults. ``config`` is the study's configuration as a dictionary."""
+def main(config, log):
+    """Print what is found, and write it to ``log``; returns the number of faults.
+
+    Args:
+        config: the study's configuration as a dictionary.
+    """
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, record=True)
     if not console.is_terminal:
         console.width = WIDTH
     study = settings.load(config)
@@ -41,6 +45,7 @@ def main(config):
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
+    console.save_text(log)
     return len(faults)
 
 
@@ -135,4 +140,4 @@ def cost_notes(predicted, cost, done, results, measured):
 
 if __name__ == "__main__":
     records.check_places()
-    sys.exit(1 if main({name: block for name, block in snakemake.config.items()}) else 0)
+    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)

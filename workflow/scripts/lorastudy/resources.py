@@ -90,7 +90,9 @@ class Estimate:
         execution, dtype, head = self.study.execution, self.study.model.dtype, self.study.lora.head
         options = {"dtype": dtype, "head": head}
         if cell is None:
-            need = memory.evaluation(self.architecture, classes(self.study), None, execution.evaluation_tokens, **options)
+            need = memory.evaluation(
+                self.architecture, classes(self.study), None, execution.evaluation_tokens, **options
+            )
             gib = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / memory.GIB
             return math.ceil(gib * 1024)
         gib = memory.gpu_memory_gib(
