@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 STUDY ?= .
 
-.PHONY: demo watch test lint test-slurm bench clean-demo
+.PHONY: demo watch test lint test-slurm bench resume clean-demo
 
 # The whole study in small, on a CPU: environment, study, where to look.
 demo: .venv/installed
@@ -30,7 +30,13 @@ lint: .venv/installed-dev
 	$(BIN)/snakemake --lint --directory .test
 
 test-slurm: .venv/installed-dev
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/slurm -m slurm
+
+# Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
+STUDY ?= .
+PROFILE ?= slurm
+resume: .venv/installed
+	$(BIN)/python workflow/scripts/take_up.py --directory "$(STUDY)" --profile "$(PROFILE)"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py

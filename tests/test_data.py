@@ -145,6 +145,14 @@ def test_the_order_of_the_rows_does_not_matter(prepared):
     assert card["removed"] == other["removed"]
 
 
+def test_texts_stand_in_the_order_of_their_hash(prepared):
+    """Not class by class, as they are drawn. These texts are normalised as they are."""
+    splits, _ = prepared(reviews(100), seed=3)
+    for split in SPLITS:
+        digests = [hashlib.blake2b(text.encode(), digest_size=8, key=b"3").digest() for text in splits[split].text]
+        assert digests == sorted(digests)
+
+
 def test_the_seed_draws_other_texts(prepared):
     first, card = prepared(reviews(100))
     second, other = prepared(reviews(100), name="other", seed=1)

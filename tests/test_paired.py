@@ -69,6 +69,18 @@ def test_seeds_add_their_variance_by_hand():
     assert result.half_width() == pytest.approx(stats.t.ppf(0.975, 3) * result.se_runs)
 
 
+def test_runs_that_agree_by_chance_do_not_make_the_texts_certain():
+    """Two runs with answers of their own and the same mean: no spread between runs, none left with the texts."""
+    values = np.array([[1, 0, 1, 0] * 25, [0, 1, 1, 0] * 25])
+    result = paired.estimate(values)
+    assert result.se_runs == 0
+    fixed = np.std([0.5, 0.5, 1.0, 0.0] * 25, ddof=1) / 10
+    assert result.se_fixed == pytest.approx(fixed)
+    assert result.se_texts < 0.75 * fixed
+    lone = paired.estimate(np.random.default_rng(0).permuted(np.repeat([[0, 1], [0, 1]], 50, axis=1), axis=1))
+    assert lone.half_width() >= 0.7 * stats.t.ppf(0.975, 99) * lone.se_fixed
+
+
 def test_seeds_that_agree_add_nothing(differences):
     one, three = paired.estimate(differences[None]), paired.estimate(np.tile(differences, (3, 1)))
     assert three.se_runs == 0

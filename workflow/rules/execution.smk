@@ -4,10 +4,17 @@ import atexit
 
 from lorastudy import attempts, lease, resources, slurm
 
-REQUESTED = workflow.resource_settings.overwrite_resources or {}
-ESTIMATE = resources.Estimate(
-    SETTINGS, CELLS, gpu=REQUESTED.get("finetune_cell", {}).get("gpu_model")
-)
+
+def of_profile(name):
+    """A resource that the profile sets for training; None if it does not."""
+    requested = (workflow.resource_settings.overwrite_resources or {}).get(
+        "finetune_cell"
+    )
+    found = requested.get(name) if requested else None
+    return getattr(found, "raw", found)
+
+
+ESTIMATE = resources.Estimate(SETTINGS, CELLS, gpu=of_profile("gpu_model"))
 STUDY_LEASE = lease.Lease("snakemake")
 
 
@@ -61,8 +68,7 @@ def before_slurm():
     slurm.use_commands()
     jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
     checked(slurm.check, [dict(job.resources.items()) for job in jobs])
-    partition = REQUESTED.get("finetune_cell", {}).get("slurm_partition", "")
-    ESTIMATE.longest = slurm.partitions()[str(partition)].minutes
+    ESTIMATE.longest = slurm.partitions()[of_profile("slurm_partition") or ""].minutes
 
 
 def failed_cells():

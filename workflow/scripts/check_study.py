@@ -25,18 +25,18 @@ def main(config, log):
     cells = grid.cells(study.grid)
     shape, origin = check.architecture(study)
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
-    findings = [*check.access(study), check.space(study, cells, shape)]
+    estimate = resources.Estimate(study, cells)
+    findings = [*check.access(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
-    rows = check.fits(study, cells, held, shape)
+    rows = check.fits(study, estimate, held, shape)
     findings += memory_findings(rows, held, this)
     for finding in findings:
         console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
     console.print()
-    console.print(memory_table(rows, held, study.execution.micro_batch_tokens, origin))
+    console.print(memory_table(rows, held, study.execution.micro_batch_tokens or resources.TOKENS, origin))
     console.print()
-    estimate = resources.Estimate(study, cells)
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))

@@ -25,19 +25,24 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     base = staging.local(base)
     hyper = settings.Training(**spec["training"])
     initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
+    lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
-    peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]), initial)
+    peft_model = model.add_adapters(classifier, cell, lora, initial)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
     # float32 masters and two moments, in as many checkpoints as are kept and the one being written
     model.require_space("results", 12 * trainable * (KEPT + 1), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
+    lengths = [len(ids) for ids in texts.input_ids]
+    how = training.fitted(
+        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper.batch_size
+    )
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
         peft_model,
         texts.input_ids,
         texts.label,
         hyper,
-        settings.Execution(**execution),
+        how,
         cell.seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
@@ -66,7 +71,9 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
             "memory_meter": meter,
             "resumes": progress.resumes,
             "micro_batch_tokens": progress.micro_batch_tokens,
-            "energy_kwh": None,
+            "checkpointed_layers": progress.checkpointed_layers,
+            "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6,
+            "energy_reason": progress.energy_reason,
             "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
             "provenance": records.provenance(spec, cell.seed, inputs),
         },

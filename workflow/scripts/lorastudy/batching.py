@@ -43,7 +43,10 @@ def pack(texts, device="cpu"):
 
 
 def micro_batches(lengths, limit):
-    """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds.
+    """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds, as even as possible.
+
+    A small remainder would cost nearly as much as a full group: the weights are read, and if need be expanded, for
+    either. So the texts are dealt out once more, each to the emptiest of as many groups, and that is taken if it fits.
 
     Args:
         lengths: tokens of each text.
@@ -52,8 +55,9 @@ def micro_batches(lengths, limit):
     Returns:
         Lists of indices into ``lengths``, each ascending, the fullest group first.
     """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    for index in order:
         for group in groups:
             if group[0] + lengths[index] <= limit:
                 break
@@ -62,6 +66,13 @@ def micro_batches(lengths, limit):
             groups.append(group)
         group[0] += lengths[index]
         group[1].append(index)
+    even = [[0, []] for _ in groups]
+    for index in order:
+        group = min(even, key=lambda group: group[0])
+        group[0] += lengths[index]
+        group[1].append(index)
+    if all(filled <= limit or len(members) == 1 for filled, members in even):
+        groups = even
     return [sorted(members) for _, members in sorted(groups, key=lambda group: (-group[0], group[1]))]
 
 

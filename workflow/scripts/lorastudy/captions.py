@@ -56,8 +56,9 @@ def holes(rows):
             named = [style.BASELINES.get(name, name) for name in group.id[:LISTED]]
             if len(group) > LISTED:
                 named.append(f"and {len(group) - LISTED} more (see results/summary.csv)")
-            parts.append(f"{label}, {_short(reason.removeprefix('diverged '))}: {', '.join(named)}")
-    return f"Without a value, {len(lost)} of {len(rows)} runs. {'; '.join(parts)[:1].upper()}{'; '.join(parts)[1:]}."
+            parts.append(f"{label} ({_short(reason.removeprefix('diverged '))}): {', '.join(named)}")
+    text = "; ".join(parts)
+    return f"Without a value, {len(lost)} of {len(rows)} runs. {text[0].upper()}{text[1:]}."
 
 
 def _short(reason, length=100):

@@ -4,9 +4,9 @@ The material at hand (tables, headings, abstract) states base accuracy, memory a
 is the reading of a question that data can support or contradict. The tests, all at 5% on the paired comparisons of
 ``comparisons``:
 
-- ``greater`` (a is better than b): supported when the two-sided test shows a difference and a is ahead; contradicted
-  when it is shown (one-sided) to be ahead by less than the margin. A difference below the margin counts as none
-  unless it is shown to be one.
+- ``greater`` (a is better than b): supported when a is ahead and the difference is shown, contradicted when it is shown
+  to be less than the margin (its 95% interval lies above 0, or below the margin). A difference below the margin counts
+  as none unless it is shown to be one.
 - ``depends`` (accuracy depends on r): supported when any two values differ, or there is a trend, after Holm's
   correction for all of these tests; contradicted when all values have run and every two of them are equivalent.
 - ``equal`` (a is as good as b): supported when two one-sided tests show the difference to be within the margin;
@@ -84,20 +84,31 @@ def build(results, directory=paper.DIRECTORY):
     margin = results.settings["statistics"]["equivalence_margin"]
     found = []
     for view, cells in tuning.views(results.summary).items():
-        of_view = results.comparisons[results.comparisons.view.eq(view) & results.comparisons.metric.eq("accuracy")]
-        study = _View(view, of_view, results.settings["grid"], margin)
-        found += [
-            *_gains(study, directory),
-            _depends(study, "r", "alpha"),
-            _depends(study, "alpha", "r"),
-            _targets(study),
-            _methods(study),
-        ]
+        of_view = results.comparisons[results.comparisons["view"].eq(view)]
+        found += about_accuracy(of_view, results.settings["grid"], margin, view, directory)
         if view == tuning.CONFIGURED:
             found += _costs(cells, directory)
     table = pd.DataFrame([asdict(claim) for claim in found])
     table = table.astype(dict.fromkeys(["n", "seeds", "units"], "Int64"))
     return table if results.settings["study"]["paper"] else table.drop(columns="paper")
+
+
+def about_accuracy(comparisons, grid, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
+    """The claims that are about accuracy, as a list of ``Claim``.
+
+    Args:
+        comparisons: of ``comparisons.build``, of one view.
+        grid: the configuration's block of that name.
+        margin: difference in accuracy below which two cells count as equally good.
+    """
+    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, margin)
+    return [
+        *_gains(study, directory),
+        _depends(study, "r", "alpha"),
+        _depends(study, "alpha", "r"),
+        _targets(study),
+        _methods(study),
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ class _View:
 
 def estimate_of(row):
     """The ``paired.Estimate`` behind a row of the comparisons."""
-    return paired.Estimate(row.difference, row.se_texts, row.se_runs, int(row.n), int(row.runs))
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), int(row.runs))
 
 
 def _size(row):
@@ -123,7 +134,7 @@ def _size(row):
 def greater(row, margin):
     """Verdict on a being better than b, with the two p values. ``row`` is a row of the comparisons."""
     ahead = row.p if row.difference > 0 else 1 - row.p / 2
-    not_ahead = estimate_of(row).p_below(margin)
+    not_ahead = min(1.0, 2 * estimate_of(row).p_below(margin))
     verdict = SUPPORTED if ahead < LEVEL else CONTRADICTED if not_ahead < LEVEL else OPEN
     return verdict, ahead, not_ahead
 
@@ -178,7 +189,7 @@ def _gains(study, directory):
                 value=row.difference,
                 low=row.low,
                 high=row.high,
-                test=f"{row.test}: two-sided for a difference, one-sided against {_margin(study)}",
+                test=f"{row.test}: against no difference, and against {_margin(study)}",
                 p_supported=ahead,
                 p_contradicted=not_ahead,
                 **_size(row),
@@ -257,7 +268,7 @@ def _targets(study):
         value=row.difference,
         low=row.low,
         high=row.high,
-        test=f"{row.test}: two-sided for a difference, one-sided against {_margin(study)}",
+        test=f"{row.test}: against no difference, and against {_margin(study)}",
         p_supported=ahead,
         p_contradicted=not_ahead,
         **_size(row),

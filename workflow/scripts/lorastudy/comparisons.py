@@ -26,7 +26,7 @@ TESTS = {
 }
 COLUMNS = [
     "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
-    "se_texts", "se_runs", "p", "test", "p_holm", "margin", "p_equivalent", "only_a", "only_b", "bootstrap_low",
+    "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "only_a", "only_b", "bootstrap_low",
     "bootstrap_high", "n", "seeds", "units", "runs",
 ]  # fmt: skip
 
@@ -101,14 +101,28 @@ def build(summary, statistics, study_directory="."):
 
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
-    rows = []
-    for view, cells in tuning.views(summary).items():
-        for contrast in contrasts(points(cells), baselines):
-            rows += [{"view": view} | row for row in _measure(contrast, scores, statistics)]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    together = table.groupby(["view", "family", "group", "metric"], sort=False).p
-    table["p_holm"] = together.transform(paired.holm) if len(table) else np.nan
-    return table.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
+    parts = [
+        measure(contrasts(points(cells), baselines), scores, statistics).assign(view=view)
+        for view, cells in tuning.views(summary).items()
+    ]
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def measure(wanted, scores, statistics):
+    """Comparisons of one view, with the columns ``COLUMNS`` but for the view.
+
+    Args:
+        wanted: of ``contrasts``.
+        scores: of ``read``.
+        statistics: the configuration's block of that name.
+    """
+    import pandas as pd
+
+    rows = [row for contrast in wanted for row in _measure(contrast, scores, statistics)]
+    frame = pd.DataFrame(rows, columns=COLUMNS[1:])
+    together = frame.groupby(["family", "group", "metric"], sort=False).p
+    frame["p_holm"] = together.transform(paired.holm) if len(frame) else np.nan
+    return frame.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
 
 
 def read(summary, study_directory="."):
@@ -255,12 +269,12 @@ def _as_baseline(name):
 
 def _measure(contrast, scores, statistics):
     """Rows of a contrast, one a metric; none if nothing of it has run."""
-    units = _trend_units(contrast.units) if contrast.family.endswith("_trend") else contrast.units
+    units = trend_units(contrast.units) if contrast.family.endswith("_trend") else contrast.units
     units, seeds = complete(units)
     if not units:
         return
     single = len(seeds) == len(units) == 1 and len(units[0]) == 2 and not contrast.family.endswith("_trend")
-    for metric in METRICS:
+    for metric in scores:
         values, sampled = _values(units, seeds, scores[metric])
         estimate = paired.estimate(values, bounded=True)
         low, high = estimate.interval()
@@ -278,6 +292,7 @@ def _measure(contrast, scores, statistics):
             "high": high,
             "se_texts": estimate.se_texts,
             "se_runs": estimate.se_runs,
+            "se_fixed": estimate.se_fixed,
             "p": estimate.p_value(),
             "test": TESTS[sampled],
             "margin": statistics["equivalence_margin"],
@@ -297,8 +312,8 @@ def _measure(contrast, scores, statistics):
         yield row
 
 
-def _trend_units(lines):
-    """Lines of (log2 value, runs) as weighted points: those that have run for as many seeds as any, if two or more."""
+def trend_units(lines):
+    """Lines of (log2 value, runs) as units of weighted points: of each line the largest complete block, if two or more."""
     units = []
     for line in lines:
         (kept, _) = complete([[member] for member in line])

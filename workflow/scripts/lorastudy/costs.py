@@ -10,7 +10,7 @@ def accuracy_against_parameters(results, look):
     figure, ((axes,),) = style.subplots(1, 1, style.ONE_COLUMN, 2.7)
     _cloud(axes, points, "trainable_parameters", look)
     axes.set(xlabel="Trainable parameters", ylabel="Accuracy")
-    style.legend(figure, _handles(results, look, cells), columns=2)
+    style.legend(figure, _handles(results, look, cells))
     return figure, captions.write(
         f"Accuracy against trainable parameters (adapters and classification head), {panels.rate(results)}.",
         captions.sample(results, cells),
@@ -53,7 +53,7 @@ def accuracy_against_cost(results, look):
         markerfacecolor="none",
         markeredgewidth=0.7,
     )
-    style.legend(figure, [*_handles(results, look, cells), ring], columns=5)
+    style.legend(figure, [*_handles(results, look, cells), ring])
     meters, devices = (sorted(done[column].dropna().unique()) for column in ("memory_meter", "device"))
     return figure, captions.write(
         f"Accuracy against peak memory (left) and time (right) of training, {panels.rate(results)}. The line and rings are the "

@@ -1,5 +1,7 @@
 """Figures of single cells: what they confuse, how their loss falls."""
 
+import itertools
+
 from lorastudy import captions, panels, style, tuning
 
 LONGEST = 12  # characters of a class's name
@@ -10,27 +12,35 @@ def confusion(results, look):
     """Confusion matrices of the baselines and of the best cell of each method and target set."""
     from matplotlib.cm import ScalarMappable
 
-    columns, by = _columns(results)
+    groups, by = _groups(results)
     names = _class_names(results)
-    depth = max(len(column) for column in columns)
-    width = style.TWO_COLUMNS if len(columns) > 1 else style.ONE_COLUMN
-    figure, grid = style.subplots(
-        depth, len(columns), width, 0.55 + 1.15 * depth * min(2.15, (width - 1) / len(columns))
-    )
+    longest = max(len(group) for group in groups)
+    across = longest > len(groups)  # a group is a column, or a row where columns would be too long
+    shape = (len(groups), longest) if across else (longest, len(groups))
+    side = min(2.15, (style.TWO_COLUMNS - 1) / shape[1])
+    figure, axes = style.subplots(*shape, style.TWO_COLUMNS, 0.55 + 1.15 * side * shape[0])
+    figure.set_layout_engine("compressed")  # the axes are square
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
-    for column, every in zip(columns, grid.T):
-        for (title, counts), axes in zip(column, every):
-            _matrix(axes, title, counts)
-            axes.set_xticks(range(len(names)), names, **turned)
-            axes.set_yticks(range(len(names)), names)
-            axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
-            axes.tick_params(labelbottom=axes is every[len(column) - 1], labelleft=column is columns[0])
-        every[len(column) - 1].set_xlabel("Predicted")
-        for axes in every[len(column) :]:
-            axes.set_visible(False)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("True")
-    style.colour_bar(figure, ScalarMappable(cmap=style.MAP), grid, "Fraction of the true class")
+    for group, every in zip(groups, axes if across else axes.T):
+        for (title, counts), one in itertools.zip_longest(group, every, fillvalue=(None, None)):
+            one.set_visible(title is not None)
+            if title is not None:
+                _matrix(one, counts)
+                style.title(one, title, shape[1], fontsize=6.5)
+                one.set_xticks(range(len(names)), names, **turned)
+                one.set_yticks(range(len(names)), names)
+                one.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
+    for column in axes.T:
+        seen = [one for one in column if one.get_visible()]
+        for one in seen:
+            one.tick_params(labelbottom=one is seen[-1])
+        seen[-1].set_xlabel("Predicted")
+    for one in axes[:, 0]:
+        one.set_ylabel("True")
+        one.tick_params(labelleft=True)
+    for one in axes[:, 1:].flat:
+        one.tick_params(labelleft=False)
+    style.colour_bar(figure, ScalarMappable(cmap=style.MAP), axes, "Fraction of the true class")
     cells = panels.cells(results)
     shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
@@ -47,15 +57,15 @@ def confusion(results, look):
     )
 
 
-def _columns(results):
-    """What is shown, a column for the baselines and for each method, and what the best cells were chosen by.
+def _groups(results):
+    """What is shown: the baselines and the best cells of each method; and what the best were chosen by.
 
     Returns:
-        list of columns, each a list of (title, counts or None if nothing has finished); column of the points.
+        list of groups, each a list of (title, counts or None if nothing has finished); column of the points.
     """
     import numpy as np
 
-    first, columns, by = [], [], None
+    first, groups, by = [], [], None
     for name, row in results.baselines.iterrows():
         title, counts = style.BASELINES[name].rstrip(")").replace(" (", "\n"), None
         if row.status == "finished":
@@ -63,7 +73,7 @@ def _columns(results):
         first.append((title, counts))
     cells, points = panels.cells(results), panels.points(results)
     for method in results.settings["grid"]["methods"]:
-        columns.append([])
+        groups.append([])
         for panel in panels.each(results):
             part = panels.of(points, method, panel)
             title, counts = panels.title(panel, method), None
@@ -71,8 +81,8 @@ def _columns(results):
                 best, by = _best(part)
                 title += f"\nr = {best.r:g}, α = {best.alpha:g}\naccuracy {best.accuracy:.3f}"
                 counts = sum(np.array(results.confusion[name]) for name in panels.runs(cells, best).id)
-            columns[-1].append((title, counts))
-    return [first, *columns], by
+            groups[-1].append((title, counts))
+    return [first, *groups], by
 
 
 def _best(points):
@@ -88,11 +98,10 @@ def _class_names(results):
     return [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in map(str, names)]
 
 
-def _matrix(axes, title, counts):
+def _matrix(axes, counts):
     """One matrix, its rows divided by their sums; an empty frame that says so without counts."""
     import numpy as np
 
-    axes.set_title(title, loc="left", fontsize=6.5)
     axes.grid(False)
     axes.set_box_aspect(1)
     if counts is None:
@@ -114,7 +123,7 @@ def loss_curves(results, look):
     cells, each = panels.cells(results), panels.each(results)
     full = results.settings["grid"]["design"] == "full"
     lines = [(method, panel) for panel in each for method in results.settings["grid"]["methods"]]
-    height = 0.7 + 1.35 * len(lines)
+    height = 0.7 + min(1.35 * len(lines), 8.0)
     figure, rows = style.subplots(len(lines), 2, style.TWO_COLUMNS, height, sharex=True, sharey=True)
     curves = results.curves[["id", "step", "loss"]].merge(cells[["id", "status", *tuning.POINT]], on="id")
     for axis, column in zip(("r", "alpha"), rows.T):
@@ -131,7 +140,7 @@ def loss_curves(results, look):
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip
         column[-1].set_xlabel("Step")
-        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        column[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=style.STEPS))
     for row in rows:
         row[0].set_ylabel("Training loss")
     kept = curves.loss[curves.status == "finished"]
@@ -166,5 +175,5 @@ def _shade(index, count):
     """Colour and line style of one of ``count`` ordered values: from dark to light, styles in turn."""
     from matplotlib import colormaps
 
-    position = 0.0 if count == 1 else 0.85 * index / (count - 1)
+    position = 0.0 if count == 1 else 0.75 * index / (count - 1)
     return {"color": colormaps["viridis"](position), "linestyle": ("-", (0, (3, 1)), (0, (1, 1)))[index % 3]}

@@ -92,15 +92,20 @@ class Lease:
             _remove_if_empty(self.path.parent)
 
     def _take(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         own = self.path.with_name(f".{self.path.name}.{self.holder['token']}")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             own.write_text(json.dumps(self.holder, indent=2) + "\n")
             os.link(own, self.path)
-        except (FileExistsError, FileNotFoundError):  # held; or the empty directory was removed under us
+        except (FileExistsError, FileNotFoundError):  # held; or somebody else made or removed the directory meanwhile
+            if self.path.parent.is_file():
+                raise LeaseError(
+                    f"{self.path.parent} is a file, and the leases of cells go there; move it away."
+                ) from None
             return False
         finally:
-            own.unlink(missing_ok=True)
+            with suppress(OSError):
+                own.unlink()
         return True
 
     def _read(self):

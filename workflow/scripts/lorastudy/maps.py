@@ -49,7 +49,7 @@ def scale(results, look):
         style.handle(label, linestyle=line, marker=marker, color=style.DARK, markerfacecolor="white")
         for marker, line, label, _ in sweeps
     ]
-    style.legend(figure, handles + style.hole_handles(cells.status), columns=5)
+    style.legend(figure, handles + style.hole_handles(cells.status))
     return figure, captions.write(
         "Accuracy of all cells against the scale of the adapters: α / r, the factor of standard LoRA, and α / √r, that of "
         "rank-stabilised LoRA. Where one of them alone decides, the sweeps over r and over α lie on one curve in its column. "

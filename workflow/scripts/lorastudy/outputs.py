@@ -79,6 +79,7 @@ def _put(source, place):
     for path in (own, *own.rglob("*")):
         os.utime(path)
     os.replace(own, place)
+    _remove(own)  # where both names were links to one file already, the replacement did nothing
 
 
 def _link(source, target):

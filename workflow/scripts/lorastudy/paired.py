@@ -11,16 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 COVERAGE = 0.95
+FLOOR = 0.7  # with more, intervals of 3 runs that do not scatter cover more than 97.5%
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of a contrast, with the two parts of its uncertainty.
+    """Mean of a contrast, with the parts of its uncertainty.
 
     Attributes:
         value: mean over runs and texts, in the unit of the contrast.
         se_texts: standard error that comes from the choice of the texts.
         se_runs: standard error that comes from the choice of the runs; 0 for one run, whose variance is unknown.
+        se_fixed: standard error over the texts were these runs the only ones.
         texts: number of texts.
         runs: number of runs.
     """
@@ -28,6 +30,7 @@ class Estimate:
     value: float
     se_texts: float
     se_runs: float
+    se_fixed: float
     texts: int
     runs: int
 
@@ -35,15 +38,19 @@ class Estimate:
         """Half the width of the interval of ``coverage``.
 
         The parts are joined as squares, each with the quantile of its own t distribution: unlike one quantile for
-        the sum (Satterthwaite), this keeps its coverage when a few runs make up most of the variance.
+        the sum (Satterthwaite), this keeps its coverage when a few runs make up most of the variance. A few runs may
+        agree by chance: the width is at least ``FLOOR`` of what the texts alone would give these runs; all of it for
+        two runs, which say next to nothing of their spread.
         """
         from scipy.special import stdtrit  # the quantile of t; scipy.stats.t.ppf is a hundred times slower
 
         tail = (1 + coverage) / 2
-        width = stdtrit(self.texts - 1, tail) * self.se_texts if self.se_texts else 0.0
+        of_texts = stdtrit(self.texts - 1, tail) if self.texts > 1 else 0.0
+        width = of_texts * self.se_texts
         if self.se_runs:
             width = np.hypot(width, stdtrit(self.runs - 1, tail) * self.se_runs)
-        return float(width)
+        least = 1.0 if self.runs == 2 else FLOOR
+        return float(max(width, least * of_texts * self.se_fixed))
 
     def interval(self, coverage=COVERAGE):
         width = self.half_width(coverage)
@@ -93,12 +100,13 @@ def estimate(values, bounded=False):
     mean = values.mean()
     spread = ((of_text - mean) ** 2).sum()
     variance = (spread + 1) / (texts + 1) / (texts + 2) if bounded else spread / max(texts - 1, 1) / texts
-    between = 0.0
+    fixed, between = variance, 0.0
     if runs > 1:
         between = of_run.var(ddof=1) / runs
         residual = ((values - of_text - of_run[:, None] + mean) ** 2).sum() / ((runs - 1) * max(texts - 1, 1))
         variance = max(0.0, variance - residual / runs / texts)
-    return Estimate(float(mean), float(np.sqrt(variance)), float(np.sqrt(between)), texts, runs)
+    errors = (float(np.sqrt(part)) for part in (variance, between, fixed))
+    return Estimate(float(mean), *errors, texts, runs)
 
 
 def mcnemar(only_a, only_b):

@@ -36,9 +36,9 @@ def lora_against_qlora(results, look):
                     bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
                 )
         style.title(axes, panels.title(panel), len(each))
-        axes.set_xlabel("Difference in accuracy, LoRA − QLoRA")
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
+    figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
     size = min(6.5, 72 * (height - 1) / len(places) * 0.8)
     labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]
     row[0].set_yticks(range(len(places)), labels, fontsize=size)

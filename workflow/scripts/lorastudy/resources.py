@@ -21,7 +21,8 @@ UNKNOWN = 54  # a GPU of unknown type is taken for the slowest
 CPU = 0.02  # and a core without GPU for this
 UTILISATION = 0.25  # of the peak, over a whole cell: short texts, NF4, slow start; measured cells reach 0.3 to 0.5
 QLORA = 1.5  # slower: expansion of NF4
-CLASSES = 5
+CLASSES = 5  # where nothing says how many before the data is prepared; the head is the smallest part
+TOKENS = 8192  # of a micro-batch, where it is left to the job to fit it to the GPU
 HEADROOM = 2.0
 STARTUP_MINUTES = 10  # imports, loading over a busy network file system, a last checkpoint
 READ_MB_PER_MINUTE = 6000
@@ -90,14 +91,12 @@ class Estimate:
         execution, dtype, head = self.study.execution, self.study.model.dtype, self.study.lora.head
         options = {"dtype": dtype, "head": head}
         if cell is None:
-            need = memory.evaluation(
-                self.architecture, classes(self.study), None, execution.evaluation_tokens, **options
-            )
+            need = memory.evaluation(self.architecture, self.classes, None, execution.evaluation_tokens, **options)
             gib = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / memory.GIB
             return math.ceil(gib * 1024)
         gib = memory.gpu_memory_gib(
-            self.architecture, classes(self.study), self.cells[cell], execution.micro_batch_tokens,
-            evaluation_tokens=execution.evaluation_tokens, **options,
+            self.architecture, self.classes, self.cells[cell], execution.micro_batch_tokens or TOKENS,
+            execution.checkpointed_layers or 0, execution.evaluation_tokens, **options,
         )  # fmt: skip
         return math.ceil(gib * 1024 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
 
@@ -118,7 +117,7 @@ class Estimate:
 
     def _trainable(self, cell):
         return memory.paper.trainable_parameters(
-            self.architecture, classes(self.study), cell.targets, self.study.lora.head, cell.r
+            self.architecture, self.classes, cell.targets, self.study.lora.head, cell.r
         )
 
     def _weights(self):
@@ -127,15 +126,16 @@ class Estimate:
     def _base_bytes(self):
         return memory.base(self.architecture, False, self.study.model.dtype)
 
+    @property
+    def classes(self):
+        """Number of classes; the paper's where only the data will tell."""
+        known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
+        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
+
     def _tokens(self, split):
         """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
-        counted = _card(_version("results/data/card.json")).get(split)
+        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
         return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
-
-
-def classes(study):
-    """Number of classes of a ``settings.Settings``; the paper's where only the data itself will tell."""
-    return len(study.data.labels or study.data.class_names or study.prompt.verbalizers or range(CLASSES))
 
 
 def _peak(gpu):
@@ -168,7 +168,4 @@ def _architecture(name, version):
 @cache
 def _card(version):
     path, time = version
-    if time is None:
-        return {}
-    splits = json.loads(Path(path).read_text()).get("splits", {})
-    return {name: split["tokens"] for name, split in splits.items() if "tokens" in split}
+    return {} if time is None else json.loads(Path(path).read_text())

@@ -103,7 +103,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Execution:
-    micro_batch_tokens: int
+    micro_batch_tokens: int | None
+    checkpointed_layers: int | None
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int

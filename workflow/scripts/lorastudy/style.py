@@ -18,6 +18,7 @@ MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
 HOLES = {"diverged": "x", "missing": "+", "stale": "1"}  # markers
 DARK = "#222222"
+STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
 MAP = "cividis"  # rises evenly in lightness, with and without colour vision
 
 RC = {
@@ -65,9 +66,11 @@ def save(figure, path, suffix, dpi):
     figure.savefig(path, format=suffix, dpi=dpi, metadata=dict.fromkeys(nothing))
 
 
-def title(axes, text, columns):
-    """Title of one of ``columns`` panels side by side, in as many lines as it needs."""
-    axes.set_title(textwrap.fill(text, 100 // max(columns, 2), break_on_hyphens=False), loc="left")
+def title(axes, text, columns, **look):
+    """Title of one of ``columns`` panels side by side; its lines are broken where they would not fit."""
+    width = 100 // max(columns, 2)
+    lines = (textwrap.fill(line, width, break_on_hyphens=False) for line in text.split("\n"))
+    axes.set_title("\n".join(lines), loc="left", **look)
 
 
 def colour(look, name):
@@ -145,7 +148,7 @@ def positive_axis(axes, values):
         axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
         axes.xaxis.set_minor_formatter(lambda value, place: "")
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         if high == low:
             axes.set_xlim(low / 1.5, low * 1.5 or 1)
     large = EngFormatter(sep="")
@@ -180,10 +183,19 @@ def colour_bar(figure, shades, axes, label):
     bar.outline.set_linewidth(0.6)
 
 
-def legend(figure, handles, columns=None):
-    """One legend for the whole figure, above it."""
-    if handles:
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns or min(len(handles), 4))
+def legend(figure, handles):
+    """One legend for the whole figure, above it, in as many columns as have room."""
+    import numpy as np
+
+    if not handles:
+        return
+    # a character is about 0.052 inches wide; symbol and gaps take what 9 characters do
+    widths = [9 + len(handle.get_label()) for handle in handles]
+    for columns in range(len(handles), 0, -1):
+        split = np.array_split(widths, columns)  # as matplotlib fills the columns
+        if 0.052 * sum(max(part) for part in split) <= figure.get_figwidth():
+            break
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def handle(label, **look):

@@ -4,6 +4,7 @@ A table is a data frame of full precision (the CSV) and the same rows as text fo
 paper states a value its columns are ``paper``, ``reproduced`` and ``difference`` (reproduced minus paper).
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -157,17 +158,20 @@ def markdown(table):
 
 TEX = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_\allowbreak{}", "{": r"\{", "}": r"\}",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$",
         "–": "--", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "√": r"$\surd$",
-        "α": r"$\alpha$", "·": r"$\cdot$", "†": r"\textdagger{}", "…": r"\ldots{}", "\n": " ", '"': "''",
+        "α": r"$\alpha$", "·": r"$\cdot$", "†": r"\textdagger{}", "…": r"\ldots{}", "\n": " ", '"': "''", "`": "",
     }
 )  # fmt: skip
 
 
 def tex(text):
-    """A string as LaTeX sets it literally."""
-    return str(text).translate(TEX)
+    """A string as LaTeX sets it literally; it may break a name after an underscore or a dot."""
+    return re.sub(r"(?<=[a-z])\.(?=[a-z])", r".\\allowbreak{}", str(text).translate(TEX))
+
+
+PIECES = re.compile(r"\s|(?<=[_-])|(?<=[a-z]\.)(?=[a-z])")  # where LaTeX may break a line
 
 
 def latex(table, name):
@@ -204,14 +208,16 @@ def latex(table, name):
 def _columns(shown, text):
     """LaTeX's column types, and whether any breaks its text over lines: words do where the table is wider than a line."""
     widths = {name: max(len(name), *shown[name].str.len(), 1) for name in shown}
-    words = {name: max(len(word) for cell in [name, *shown[name]] for word in cell.split() or [""]) for name in shown}
+    words = {name: max(len(word) for cell in [name, *shown[name]] for word in PIECES.split(cell)) for name in shown}
     over = sum(widths.values()) + GAP * len(widths) - LINE
-    broken = [name for name in shown if name in text and widths[name] > 1.3 * words[name]] if over > 0 else []
-    if broken:
-        room = LINE - GAP * len(widths) - sum(widths[name] for name in shown if name not in broken)
-        share = {name: max(shown[name].str.len().mean(), 1) ** 0.8 for name in broken}
-        for name in broken:
-            widths[name] = max(words[name] + 1, int(room * share[name] / sum(share.values())))
+    broken = [name for name in shown if name in text and widths[name] > words[name]] if over > 0 else []
+    room = LINE - GAP * len(widths) - sum(widths[name] for name in shown if name not in broken)
+    share = {name: max(shown[name].str.len().mean(), 1) ** 0.8 for name in broken}
+    # no column is narrower than its longest word; the others share what that leaves
+    for name in sorted(broken, key=lambda name: share[name] / words[name]):
+        widths[name] = max(words[name] + 1, room * share[name] / sum(share.values()))
+        room -= widths[name]
+        del share[name]
     kinds = [
         f">{{\\raggedright\\arraybackslash}}p{{{0.95 * widths[name] / LINE:.3f}\\linewidth}}"
         if name in broken
@@ -358,7 +364,12 @@ def hardware(inputs):
     notes = [
         "Reproduced: mean over finished runs; range: lowest and highest run, of a ratio its 95% interval "
         "(geometric mean over runs that differ in the method alone; t on logarithms).",
-        f"Time is that of the training loop; memory the peak of the {' or '.join(meters) or 'device'}.",
+        f"Time is that of the training loop; memory the peak of the {' or '.join(meters) or 'device'}."
+        + (
+            " Jobs that ran on the same CPU at once slowed each other down."
+            if any("process" in m for m in meters)
+            else ""
+        ),
     ]
     if inputs.with_paper:
         notes.append(
@@ -582,7 +593,9 @@ def trainable_parameters(inputs):
                     "all_parameters": row["paper_all_parameters"],
                 }
             )
-        for (targets, r), group in own.groupby(["targets", "r"], sort=False):
+        for (targets, r), group in own.sort_values(["targets", "r"], ascending=[False, True]).groupby(
+            ["targets", "r"], sort=False
+        ):
             trainable, everything = group.trainable_parameters.iloc[0], group.all_parameters.iloc[0]
             rows.append(
                 {
@@ -837,9 +850,13 @@ def _best(inputs, points, axis, score):
     ):
         pairs = comparisons[comparisons.family.eq(family)]
         constant = ["view", "scaling", "alpha" if axis == "r" else "r"]
-        for _, group in points[points.seeds.gt(0)].groupby([*constant, *others], sort=False):
-            best = group.loc[group[score].astype(float).idxmax()]
-            rest = set(group.point) - {best.point}
+        for _, group in points.groupby([*constant, *others], sort=False):
+            # what has not run may be better still; what has diverged is not
+            if (group.seeds.eq(0) & group.status.ne("diverged")).any() or group.seeds.eq(0).all():
+                continue
+            finished = group[group.seeds.gt(0)]
+            best = finished.loc[finished[score].astype(float).idxmax()]
+            rest = set(finished.point) - {best.point}
             of_view = pairs[pairs.view.eq(best.view)]
             beaten = {
                 *of_view.b[of_view.a.eq(best.point) & of_view.difference.gt(0) & of_view.p_holm.lt(LEVEL)],
@@ -896,7 +913,7 @@ def lora_against_qlora(inputs):
         {
             "learning rate": frame["view"],
             "targets": frame.targets.map(lambda name: NAMES.get(name, name)),
-            "scaling": frame.scaling,
+            "scaling": frame.scaling.fillna("–"),
             "r": ["–" if pd.isna(r) else f"{r}" for r in frame.r],
             "alpha": ["–" if pd.isna(alpha) else f"{alpha:g}" for alpha in frame.alpha],
             "LoRA": [_side(row, "lora") for row in rows],
@@ -1013,7 +1030,8 @@ def assumptions(inputs):
     )
     notes = [
         "Stated: in the paper's tables, headings or abstract. Derived: follows from what they state. Assumed: not in "
-        "them; the body text is not at hand."
+        "them; the body text is not at hand. Reasons are those for the values of the paper's study "
+        "(the repository's config.yaml).",
     ]
     return Table("What this study takes from the paper, and what it assumes.", frame, shown, notes, tuple(shown))
 

@@ -8,6 +8,7 @@ Adapters compute in the base's number format and are optimised in float32: in bf
 an update below 1/256 of a weight would be lost.
 """
 
+import dataclasses
 import logging
 import math
 import resource
@@ -15,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy import batching, logs, model
+from lorastudy import batching, energy, logs, memory, model
 from lorastudy.checkpoints import Checkpoints
 
 log = logging.getLogger("lorastudy")
@@ -35,6 +36,9 @@ LOG_COLUMNS = [
 ]
 
 
+CPU_MICRO_BATCH_TOKENS = 8192
+
+
 class TrainingError(ValueError):
     """A cell that cannot be trained, for a reason that the user can mend."""
 
@@ -48,17 +52,23 @@ class Progress:
         samples: texts seen, repeated ones counted again.
         tokens: tokens seen.
         seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
+        joules: energy of the GPU, likewise; None where a part of the training had no meter.
+        energy_reason: why there is no figure, or what it includes besides this cell.
         resumes: how often it was taken up from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
+        checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
         rows: training log, one dictionary a logged step.
         status: ``running``, ``finished`` or ``diverged``.
     """
 
     micro_batch_tokens: int
+    checkpointed_layers: int = 0
     step: int = 0
     samples: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    joules: float | None = 0.0
+    energy_reason: str | None = None
     resumes: int = 0
     rows: list = field(default_factory=list)
     window: list = field(default_factory=list)
@@ -101,6 +111,7 @@ class Optimizer:
         # transformers' schedules as functions of the step: nothing to restore after a resume
         self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
         self.max_norm = training.max_grad_norm
+        self.failed = torch.zeros((), device=next(iter(self.masters.values())).device)
 
     def collect(self):
         """Add the gradients of a micro-batch to the masters', in float32."""
@@ -120,17 +131,26 @@ class Optimizer:
         for parameter in (*self.parameters.values(), *self.masters.values()):
             parameter.grad = None
 
-    def norm(self):
-        """L2 norm of the step's gradient; scales it down to ``max_grad_norm`` where that is configured."""
+    def step(self, index, loss):
+        """Update masters and parameters, if loss and gradient are finite and always were.
+
+        Nothing here waits for the device: the next step is prepared while this one is computed.
+
+        Args:
+            index: of the step, from 0.
+            loss: mean loss of the step's texts, a tensor.
+
+        Returns:
+            Tensor of loss and L2 norm of the gradient (before it is scaled down to ``max_grad_norm``).
+        """
         import torch
 
         limit = math.inf if self.max_norm is None else self.max_norm
-        return torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
-
-    def step(self, index):
-        """Update masters and parameters; ``index`` counts steps from 0. Returns the adapters' learning rate."""
-        import torch
-
+        norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
+        seen = torch.stack([loss.float(), norm.float()])
+        self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
+        # how torch's gradient scaler tells a fused optimizer to leave everything as it is
+        self.adamw.grad_scale, self.adamw.found_inf = None, self.failed
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
@@ -139,9 +159,10 @@ class Optimizer:
             with torch.no_grad():
                 torch._foreach_copy_([p for p, _ in copies], [m for _, m in copies])
         self.clear()
-        return self.rates[0] * self.factor(index)
+        return seen
 
     def rate(self, index):
+        """The adapters' learning rate at a step."""
         return self.rates[0] * self.factor(index)
 
     def tensors(self):
@@ -215,7 +236,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     per_epoch = math.ceil(len(texts) / training.batch_size)
     lengths = [len(text) for text in texts]
     optimizer = Optimizer(peft_model, training, len(plan))
-    progress = Progress(execution.micro_batch_tokens)
+    progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
     place = next(iter(optimizer.parameters.values())).device
     torch.manual_seed(seed)
     if checkpoints and (found := checkpoints.load()):
@@ -226,19 +247,55 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.resumes += 1
         log.info("resumed after step %d of %d", progress.step, len(plan))
     model.set_training(peft_model, True)
+    model.checkpoint_layers(peft_model, progress.checkpointed_layers)
+    meter, spent = energy.Meter(), progress.joules
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
+
+    def count():
+        progress.seconds = before + time.monotonic() - begun
+        joules = meter.joules()
+        progress.joules = None if spent is None or joules is None else spent + joules
+        if meter.reason:
+            progress.energy_reason = meter.reason
+        elif others := meter.others():
+            progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
+
+    def save():
+        count()
+        checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
+
+    def settle(pending):
+        """Enter a step whose update is under way; False if it was none because something was not finite."""
+        index, seen = pending
+        loss, norm = seen.read()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            progress.status, progress.diverged_step = "diverged", index + 1
+            progress.diverged_learning_rate = optimizer.rate(index)
+            log.error(
+                "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
+                index + 1, loss, norm, progress.diverged_learning_rate,
+            )  # fmt: skip
+            return False
+        progress.step = index + 1
+        progress.samples += len(plan[index])
+        progress.tokens += sum(lengths[i] for i in plan[index])
+        progress.window.append(loss)
+        now = time.monotonic()
+        progress.seconds = before + now - begun
+        if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
+            pace = (now - begun) / (progress.step - first)
+            _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
+        return True
+
     with StopSignal() as stop:
-
-        def save():
-            progress.seconds = before + time.monotonic() - begun
-            checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
-
-        while progress.step < len(plan):
-            chosen = plan[progress.step]
+        pending = None
+        for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop)
+                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
             except _Stopped:
+                if pending and not settle(pending):
+                    break
                 if checkpoints:
                     save()
                 kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
@@ -246,39 +303,48 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
                 raise logs.Interrupted(
                     f"stopped by {name}; {kept}. Run the same command again to go on.", stop.number
                 ) from None
-            norm = optimizer.norm()
-            if not math.isfinite(loss) or not torch.isfinite(norm):
-                progress.status, progress.diverged_step = "diverged", progress.step + 1
-                progress.diverged_learning_rate = optimizer.rate(progress.step)
-                log.error(
-                    "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
-                    progress.step + 1,
-                    loss,
-                    float(norm),
-                    progress.diverged_learning_rate,
-                )
-                optimizer.clear()
+            update = index, _Seen(optimizer.step(index, loss))
+            if pending and not settle(pending):
                 break
-            rate = optimizer.step(progress.step)
-            progress.step += 1
-            progress.samples += len(chosen)
-            progress.tokens += sum(lengths[i] for i in chosen)
-            progress.window.append(loss)
-            now = time.monotonic()
-            progress.seconds = before + now - begun
-            if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
-                _log(progress, per_epoch, len(plan), rate, float(norm), (now - begun) / (progress.step - first))
-            if checkpoints and now - saved > 60 * execution.checkpoint_minutes and progress.step < len(plan):
+            pending = update
+            if checkpoints and time.monotonic() - saved > 60 * execution.checkpoint_minutes and index + 1 < len(plan):
+                if not settle(pending):
+                    break
+                pending = None
                 save()
                 saved = time.monotonic()
+        else:
+            if pending:
+                settle(pending)
     if progress.status == "running":
         progress.status = "finished"
-    progress.seconds = before + time.monotonic() - begun
+    count()
     return progress
 
 
+class _Seen:
+    """A few numbers on their way from the device, which are waited for when they are read."""
+
+    def __init__(self, values):
+        import torch
+
+        self.event = None
+        self.values = values
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def read(self):
+        if self.event:
+            self.event.synchronize()
+        return self.values.tolist()
+
+
 def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
-    """Gradient of one optimizer step, in the masters; mean loss of its texts. Smaller packs when memory runs out."""
+    """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
+    out. Random states are as before where it stops half-way."""
     import torch
     import torch.nn.functional as F
 
@@ -288,6 +354,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
             total = torch.zeros((), device=place)
             for members in batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens):
                 if stop.number:
+                    optimizer.clear()
+                    _restore_random_state(random_state)
                     raise _Stopped
                 picked = [chosen[i] for i in members]
                 pack = batching.pack([texts[i] for i in picked], place)
@@ -296,7 +364,7 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 loss.backward()
                 optimizer.collect()
                 total += loss.detach()
-            return total.item()
+            return total
         except (torch.OutOfMemoryError, RuntimeError) as fault:
             if not _out_of_memory(fault):
                 raise
@@ -304,19 +372,68 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
         optimizer.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        longest = max(lengths[i] for i in chosen)
-        if progress.micro_batch_tokens <= longest:
-            raise TrainingError(
-                f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
-                "cell on a device with more memory."
-            )
-        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
-        log.warning(
-            "out of memory at step %d: micro_batch_tokens is %d from here on",
-            progress.step + 1,
-            progress.micro_batch_tokens,
-        )
+        _take_less(peft_model, progress, max(lengths[i] for i in chosen))
         _restore_random_state(random_state)
+
+
+def _take_less(peft_model, progress, longest):
+    """Halve the micro-batches after running out of memory; at one text, compute every layer again instead."""
+    layers = model.count_layers(peft_model)
+    if progress.micro_batch_tokens > longest:
+        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
+    elif progress.checkpointed_layers < layers:
+        progress.checkpointed_layers = layers
+        model.checkpoint_layers(peft_model, layers)
+    else:
+        raise TrainingError(
+            f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
+            "cell on a device with more memory."
+        )
+    log.warning(
+        "out of memory at step %d: micro_batch_tokens is %d and checkpointed_layers is %d from here on",
+        progress.step + 1,
+        progress.micro_batch_tokens,
+        progress.checkpointed_layers,
+    )
+
+
+def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
+    """``execution`` with the empty keys filled in: micro-batch and checkpointing that train a cell fastest here.
+
+    Args:
+        execution: ``settings.Execution``.
+        cell: ``grid.Cell``.
+        classes, head: width of the classification head and ``lora.head``.
+        lengths: tokens of each training text.
+        batch_size: texts of an optimizer step.
+
+    Returns:
+        ``settings.Execution`` without empty keys.
+    """
+    import torch
+
+    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    if torch.cuda.is_available() and (tokens is None or layers is None):
+        allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
+        step = sum(sorted(lengths, reverse=True)[:batch_size])
+        found = memory.fit(
+            peft_model.config.to_dict(), classes, cell, (allocated + free) / memory.GIB + memory.CONTEXT / memory.GIB,
+            most_tokens=step if tokens is None else tokens, longest=max(lengths) if tokens is None else tokens,
+            layers=layers, head=head, dtype=model.compute_dtype(peft_model),
+        )  # fmt: skip
+        if found is None:
+            log.warning("this cell is not expected to fit the GPU's %.1f GiB", (allocated + free) / memory.GIB)
+        tokens = tokens or (found.micro_batch_tokens if found else max(lengths))
+        if layers is None:
+            layers = found.checkpointed_layers if found else model.count_layers(peft_model)
+    execution = dataclasses.replace(
+        execution, micro_batch_tokens=tokens or CPU_MICRO_BATCH_TOKENS, checkpointed_layers=layers or 0
+    )
+    log.info(
+        "micro-batches of %d tokens, %d layers checkpointed",
+        execution.micro_batch_tokens, execution.checkpointed_layers,
+    )  # fmt: skip
+    return execution
 
 
 def _out_of_memory(fault):

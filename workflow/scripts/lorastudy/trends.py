@@ -35,7 +35,7 @@ def _trend(results, look, axis):
         style.handle(style.BASELINES[name], linestyle=style.LINES[name], color=look.baseline_colour, linewidth=0.9)
         for name in baselines.index
     ]
-    style.legend(figure, handles + style.hole_handles(cells.status), columns=2 if len(main) == 1 else 4)
+    style.legend(figure, handles + style.hole_handles(cells.status))
     shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
         f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {panels.held(results, axis)}, {panels.rate(results)}.",
@@ -96,7 +96,7 @@ def _tuned(results, look, axis):
         for method in methods
         for text, pale in ((panels.rate(results), True), ("tuned", False))
     ]  # fmt: skip
-    style.legend(figure, handles + style.hole_handles(cells[tuning.TUNED].status), columns=2 if len(main) == 1 else 4)
+    style.legend(figure, handles + style.hole_handles(cells[tuning.TUNED].status))
     return figure, captions.write(
         f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(results, axis)}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
