@@ -33,7 +33,6 @@ test-slurm: .venv/installed-dev
 	$(BIN)/python -m pytest tests/slurm -m slurm
 
 # Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
-STUDY ?= .
 PROFILE ?= slurm
 resume: .venv/installed
 	$(BIN)/python workflow/scripts/take_up.py --directory "$(STUDY)" --profile "$(PROFILE)"

@@ -207,7 +207,8 @@ def _from_nothing(model, output):
 
     config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)
+    with device():  # eight billion random numbers take a CPU minutes
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)
     byte_tokenizer().save_pretrained(output)
 
 
