@@ -231,5 +231,22 @@ def test_a_short_text_fits_a_model_of_two_layers():
     assert (found.micro_batch_tokens, found.checkpointed_layers) == (8192, 0)
 
 
+@pytest.mark.parametrize(
+    ("said", "name", "gib", "tflops", "watts"),
+    [
+        ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
+        ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
+        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, resources.UNKNOWN, None),
+    ],
+)
+def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    rate = tflops * 1e12 * resources.UTILISATION
+    assert check.here("bfloat16") == check.Device(name, gib, pytest.approx(rate), watts)
+
+
 def test_this_machine_is_measured():
     assert check.here("float32").flops > 1e6
