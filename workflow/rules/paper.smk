@@ -74,6 +74,8 @@ rule aggregate_results:
         specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
         | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
         statistics=SETTINGS.block("statistics"),
+        # so that a newer pipeline, with other columns, gathers again
+        columns=summary.COLUMNS,
     message:
         "Gathering the records of the study"
     script:
