@@ -22,7 +22,6 @@ CPU = 0.02  # and a core without GPU for this
 UTILISATION = 0.25  # of the peak, over a whole cell: short texts, NF4, slow start; measured cells reach 0.3 to 0.5
 QLORA = 1.5  # slower: expansion of NF4
 CLASSES = 5  # where nothing says how many before the data is prepared; the head is the smallest part
-TOKENS = 8192  # of a micro-batch, where it is left to the job to fit it to the GPU
 HEADROOM = 2.0
 STARTUP_MINUTES = 10  # imports, loading over a busy network file system, a last checkpoint
 READ_MB_PER_MINUTE = 6000
