@@ -3,15 +3,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint test-slurm bench clean-demo
+STUDY ?= .
+
+.PHONY: demo watch test lint test-slurm bench resume clean-demo
 
 # The whole study in small, on a CPU: environment, study, where to look.
 demo: .venv/installed
 	$(BIN)/snakemake --directory demo --cores all
 	@echo
+	@echo "Report:  demo/report.html    (one page, for a browser)"
 	@echo "Tables:  demo/paper_tables/  (start with claims.md)"
 	@echo "Figures: demo/figures/       (start with r_trend.pdf)"
 	@echo "Numbers: demo/results/summary.csv"
+
+# How far a study is, live: make watch STUDY=demo
+watch: .venv/installed
+	$(BIN)/python workflow/scripts/watch.py $(STUDY)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -23,14 +30,19 @@ lint: .venv/installed-dev
 	$(BIN)/snakemake --lint --directory .test
 
 test-slurm: .venv/installed-dev
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/slurm -m slurm
+
+# Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
+PROFILE ?= slurm
+resume: .venv/installed
+	$(BIN)/python workflow/scripts/take_up.py --directory "$(STUDY)" --profile "$(PROFILE)"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 
 # Removes what the demo made; its next run starts anew.
 clean-demo:
-	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake
+	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish
 
 .venv/installed: requirements.txt requirements-analysis.txt envs/make_environment.sh
 	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements.txt

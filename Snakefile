@@ -7,6 +7,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/execution.smk"
 
 
 if not ONLY_PAPER:
@@ -17,6 +18,7 @@ if not ONLY_PAPER:
 
 
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -26,6 +28,7 @@ rule all:
         "results/summary.csv",
         FIGURES,
         TABLES,
+        "report.html",
 
 
 rule figures:

@@ -47,16 +47,8 @@ def config(**changes):
 
 def specs(study):
     """What defines the result of each cell and baseline by id, as the workflow says it."""
-    blocks = {name: study.block(name) for name in ("model", "data", "lora", "training", "prompt")}
-    found = {
-        cell.id: {
-            "cell": cell.as_dict(),
-            **{name: blocks[name] for name in ("model", "data", "lora")},
-            "training": blocks["training"] | cell.training_overrides(),
-        }
-        for cell in grid.cells(study.grid).values()
-    }
-    return found | {name: {block: blocks[block] for block in ("model", "data", "prompt")} for name in summary.BASELINES}
+    found = {name: study.cell_spec(cell) for name, cell in grid.cells(study.grid).items()}
+    return found | {name: study.baseline_spec() for name in summary.BASELINES}
 
 
 def write(
@@ -136,7 +128,7 @@ def gather(directory, study=None):
     files["confusion"] = directory / "results" / "confusion.json"
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
     aggregate_results.main(files, cells, specs(study), study.block("statistics"), directory)
-    blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics")
+    blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 
 

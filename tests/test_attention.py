@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lorastudy import batching, model
+from lorastudy import batching, decoder, model
 from transformers import AutoModelForSequenceClassification
 
 TEXTS = [[5, 6, 7, 8, 9], [40, 41], [100, 101, 102, 103, 104, 105, 106], [7]]
@@ -57,8 +57,10 @@ def test_a_mask_is_refused(classifier):
         )
 
 
-def test_the_models_call_asks_for_no_cache(classifier):
-    seen = {}
+def test_the_models_call_asks_for_no_cache(tiny_base):
+    """Where transformers' own layers compute; the fused decoder has neither cache nor mask."""
+    classifier, seen = model.load_classifier(tiny_base, 5, "float32", 0), {}
+    decoder.use_plain(classifier)
     handle = classifier.model.register_forward_pre_hook(
         lambda _module, _args, kwargs: seen.update(kwargs), with_kwargs=True
     )

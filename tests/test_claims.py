@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from lorastudy import claims, costs, paired
+from lorastudy import claims, paired, ratios
 from scipy import stats
 
 TEXTS = 4000
@@ -233,20 +233,20 @@ def test_runs_on_other_devices_are_not_compared(tmp_path):
     synthetic.write(tmp_path)
     cells = synthetic.gather(tmp_path).cells.copy()
     cells.loc[cells.method.eq("qlora"), "device"] = "Another GPU"
-    assert costs.ratio(cells, "seconds").pairs == 0
-    assert math.isnan(costs.ratio(cells, "seconds").value)
+    assert ratios.ratio(cells, "seconds").pairs == 0
+    assert math.isnan(ratios.ratio(cells, "seconds").value)
 
 
 def test_a_diverged_run_has_no_part_in_ratios(tmp_path):
     synthetic.write(tmp_path, diverged=["lora_attention_r8_a32_s0"])
     cells = synthetic.gather(tmp_path).cells
-    assert costs.ratio(cells, "seconds").pairs == 9
-    assert costs.ratio(cells, "seconds").value == pytest.approx(2.0)
+    assert ratios.ratio(cells, "seconds").pairs == 9
+    assert ratios.ratio(cells, "seconds").value == pytest.approx(2.0)
 
 
 def test_a_single_pair_has_no_interval(tmp_path):
     study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[32])
     synthetic.write(tmp_path, study)
-    found = costs.ratio(synthetic.gather(tmp_path).cells, "peak_memory_gib")
+    found = ratios.ratio(synthetic.gather(tmp_path).cells, "peak_memory_gib")
     assert (found.value, found.pairs) == (pytest.approx(0.4), 1)
     assert math.isnan(found.low)

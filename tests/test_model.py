@@ -176,14 +176,17 @@ def test_gradients_survive_an_evaluation_in_between(tiny_nf4):
     torch.testing.assert_close(gradient(True), gradient(False))
 
 
-def test_head_is_float32_and_adapters_compute_in_the_bases_format(tiny_base, tmp_path):
+def test_what_is_trained_is_float32_and_computes_in_the_bases_format(tiny_base, tmp_path):
     model.quantize(tiny_base, tmp_path, "bfloat16")
     for base in (tiny_base, tmp_path):
         cell = grid.Cell("lora", "all-linear", 4, 8, 0)
-        peft_model = model.add_adapters(model.load_classifier(base, 5, "bfloat16", 0), cell, Lora(0.0, "paper"))
-        for name, p in peft_model.named_parameters():
-            if p.requires_grad:
-                assert p.dtype == (torch.float32 if ".score." in name else torch.bfloat16), name
+        for fused, adapters in ((True, torch.float32), (False, torch.bfloat16)):
+            classifier = model.load_classifier(base, 5, "bfloat16", 0)
+            peft_model = model.add_adapters(classifier, cell, Lora(0.0, "paper"), fused=fused)
+            for name, p in peft_model.named_parameters():
+                if p.requires_grad:
+                    assert p.dtype == (torch.float32 if ".score." in name else adapters), name
+            assert model.last_hidden_states(peft_model.get_base_model(), batching.pack(TEXTS)).dtype == torch.bfloat16
 
 
 def test_model_directory_without_weights(tiny_base, tmp_path):

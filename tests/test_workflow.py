@@ -127,11 +127,11 @@ def test_a_changed_learning_rate_reruns_all_cells_and_nothing_of_the_data(copy_s
     assert not set(jobs) & {"fetch_model", "fetch_data", "prepare_data", "quantize_model", "zero_shot"}
 
 
-def test_a_changed_colour_redraws_figures_and_nothing_else(copy_study, snakemake):
+def test_a_changed_colour_redraws_figures_and_the_page_that_shows_them(copy_study, snakemake):
     change(copy_study, figures__lora_colour="#123456")
     jobs = planned(snakemake("-n", "-d", copy_study))
     assert jobs
-    assert all(rule.startswith("plot") for rule in jobs)
+    assert all(rule.startswith("plot") or rule == "make_report" for rule in jobs)
 
 
 def test_how_it_is_executed_reruns_nothing(copy_study, snakemake):

@@ -25,6 +25,11 @@ rule quantize_model:
         "logs/quantize_model.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        gpu=1,
+        gpu_mem_mb=base_gpu_memory,
+        mem_mb=quantize_memory,
+        runtime=quantize_minutes,
     params:
         dtype=SETTINGS.model.dtype,
     message:
@@ -49,8 +54,11 @@ rule zero_shot:
         "../../envs/train.yaml"
     resources:
         gpu=1,
+        gpu_mem_mb=base_gpu_memory,
+        mem_mb=baseline_memory,
+        runtime=baseline_minutes,
     params:
-        spec=baseline_spec(),
+        spec=SETTINGS.baseline_spec(),
         statistics=SETTINGS.block("statistics"),
         seed=SETTINGS.grid.seeds[0],
     message:

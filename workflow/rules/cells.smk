@@ -18,6 +18,9 @@ rule finetune_cell:
         "../../envs/train.yaml"
     resources:
         gpu=1,
+        gpu_mem_mb=finetune_gpu_memory,
+        mem_mb=finetune_memory,
+        runtime=finetune_minutes,
     params:
         spec=spec_of,
     message:
@@ -45,6 +48,9 @@ rule evaluate_cell:
         "../../envs/train.yaml"
     resources:
         gpu=1,
+        gpu_mem_mb=evaluate_gpu_memory,
+        mem_mb=evaluate_memory,
+        runtime=evaluate_minutes,
     params:
         spec=spec_of,
         statistics=SETTINGS.block("statistics"),

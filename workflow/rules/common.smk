@@ -9,7 +9,17 @@ from snakemake.exceptions import WorkflowError
 sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy import data as study_data
-from lorastudy import figures, grid, model, records, settings, summary, tables
+from lorastudy import (
+    figures,
+    grid,
+    lease,
+    model,
+    records,
+    settings,
+    slurm,
+    summary,
+    tables,
+)
 
 
 def checked(step, *arguments):
@@ -21,6 +31,8 @@ def checked(step, *arguments):
         study_data.DataError,
         model.ModelError,
         records.PlaceError,
+        lease.LeaseError,
+        slurm.SlurmError,
     ) as fault:
         raise WorkflowError(str(fault)) from None
 
@@ -35,12 +47,13 @@ checked(study_data.check, SETTINGS.data)
 
 
 def results_as_they_are():
-    """Whether only tables and figures are asked for: they are then made of the results that there are.
+    """Whether only what is made of results is asked for: tables, figures, report, models to publish.
 
-    Nothing is trained for them, not even if a setting was changed since; such a result is shown as out of date.
+    They are then made of the results that there are. Nothing is trained for them, not even if a setting was changed
+    since; such a result is shown as out of date.
     """
     asked = get_argument_parser().parse_known_args()[0]
-    paper = ("figures", "paper_tables")
+    paper = ("figures", "paper_tables", "report.html", "publish")
     return bool(asked.targets) and all(
         target.split("/")[0] in paper for target in asked.targets
     )
@@ -55,6 +68,7 @@ ONLY_PAPER = results_as_they_are()
 AS_IT_IS = ONLY_PAPER or is_job()
 
 
+# Where snakemake runs: what needs its network, and what takes less time than a job would wait.
 localrules:
     all,
     figures,
@@ -64,6 +78,8 @@ localrules:
     aggregate_results,
     make_table,
     make_numbers,
+    make_report,
+    plot_figure,
 
 
 wildcard_constraints:
@@ -82,25 +98,8 @@ def cell_of(wildcards):
     return CELLS[wildcards.cell]
 
 
-def cell_spec(cell):
-    """Everything that defines a cell's result: what its record says, and what reruns it when it changes."""
-    return {
-        "cell": CELLS[cell].as_dict(),
-        "model": SETTINGS.block("model"),
-        "data": SETTINGS.block("data"),
-        "lora": SETTINGS.block("lora"),
-        "training": SETTINGS.block("training") | CELLS[cell].training_overrides(),
-    }
-
-
-def baseline_spec():
-    """The same of a baseline."""
-    return {name: SETTINGS.block(name) for name in ("model", "data", "prompt")}
-
-
 def spec_of(wildcards):
-    cell_of(wildcards)
-    return cell_spec(wildcards.cell)
+    return SETTINGS.cell_spec(cell_of(wildcards))
 
 
 def base_of(wildcards):

@@ -1,5 +1,9 @@
 """From records to the paper's tables and figures. No torch from here on, and nothing that takes long."""
 
+
+report: "../report/study.rst"
+
+
 RESULTS = {
     "summary": "results/summary.csv",
     "points": "results/points.csv",
@@ -16,7 +20,7 @@ TABLES = [
 FIGURES = expand(
     "figures/{figure}.{format}",
     figure=figures.names(SETTINGS.grid),
-    format=[*figures.FORMATS, "txt"],
+    format=figures.FILES.values(),
 )
 
 
@@ -51,6 +55,11 @@ def tables_settings(wildcards):
     }
 
 
+def settings_with_cost(wildcards):
+    """Apart from the others, so that a new price redraws no figure."""
+    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
+
+
 rule aggregate_results:
     input:
         records_of_study,
@@ -62,9 +71,11 @@ rule aggregate_results:
         "../../envs/analysis.yaml"
     params:
         cells={name: cell.as_dict() for name, cell in CELLS.items()},
-        specs={name: cell_spec(name) for name in CELLS}
-        | {name: baseline_spec() for name in summary.BASELINES},
+        specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
+        | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
         statistics=SETTINGS.block("statistics"),
+        # so that a newer pipeline, with other columns, gathers again
+        columns=summary.COLUMNS,
     message:
         "Gathering the records of the study"
     script:
@@ -76,7 +87,15 @@ rule make_table:
         **RESULTS,
         parameters="results/parameters.csv",
     output:
-        **{format: f"paper_tables/{{table}}.{format}" for format in tables.FORMATS},
+        **{
+            format: report(
+                f"paper_tables/{{table}}.{format}",
+                caption="../report/table.rst",
+                category="Tables",
+                labels={"table": "{table}", "format": format},
+            )
+            for format in tables.FORMATS
+        },
     log:
         "logs/make_table_{table}.log",
     wildcard_constraints:
@@ -84,7 +103,7 @@ rule make_table:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=tables_settings,
+        settings=settings_with_cost,
     message:
         "Making {wildcards.table}"
     script:
@@ -95,7 +114,12 @@ rule make_numbers:
     input:
         **RESULTS,
     output:
-        "paper_tables/numbers.tex",
+        report(
+            "paper_tables/numbers.tex",
+            caption="../report/numbers.rst",
+            category="Tables",
+            labels={"table": "numbers", "format": "tex"},
+        ),
     log:
         "logs/make_numbers.log",
     conda:
@@ -112,15 +136,25 @@ rule plot_figure:
     input:
         **RESULTS,
     output:
-        **{format: f"figures/{{figure}}.{format}" for format in figures.FORMATS},
-        caption="figures/{figure}.txt",
+        **{
+            name: report(
+                f"figures/{{figure}}.{format}",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": "{figure}", "format": format},
+            )
+            for name, format in figures.FILES.items()
+        },
     log:
         "logs/plot_{figure}.log",
+    wildcard_constraints:
+        figure="|".join(figures.names(SETTINGS.grid)),
     conda:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
-        style=SETTINGS.block("figures"),
+        look=SETTINGS.block("figures"),
+        shows=lambda wildcards: figures.describe(wildcards.figure),
     message:
         "Drawing {wildcards.figure}"
     script:

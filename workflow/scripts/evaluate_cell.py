@@ -1,6 +1,6 @@
 """Evaluate one fine-tuned cell on the test texts."""
 
-from lorastudy import data, evaluation, logs, model, records, settings
+from lorastudy import data, evaluation, grid, jobs, model, outputs, records, settings, staging
 from lorastudy import metrics as scores
 
 
@@ -19,7 +19,7 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
     selection = data.read_split(validation)
     probability = cost = on_validation = None
     if status == "finished":
-        classifier = model.load_classifier(base, classes, spec["model"]["dtype"], spec["cell"]["seed"])
+        classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], spec["cell"]["seed"])
         tokens = settings.Execution(**execution).evaluation_tokens
         classifier = model.load_adapters(classifier, adapter)
         probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
@@ -27,20 +27,22 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
             on_validation = scores.summary(
                 selection.label, evaluation.probabilities(classifier, selection.input_ids, tokens)[0]
             )
-    evaluation.write(
-        predictions,
-        metrics,
-        texts,
-        probability,
-        statistics,
-        {"cell": spec["cell"], "status": status, "validation": on_validation},
-        cost,
-        records.provenance(spec, spec["cell"]["seed"], evaluation.inputs(base, card)),
-    )
+    with records.replacing(metrics) as own_metrics, records.replacing(predictions) as own_predictions:
+        evaluation.write(
+            own_predictions,
+            own_metrics,
+            texts,
+            probability,
+            statistics,
+            {"cell": spec["cell"], "status": status, "validation": on_validation},
+            cost,
+            records.provenance(spec, spec["cell"]["seed"], evaluation.inputs(base, card)),
+        )
+    outputs.Finished(grid.Cell(**spec["cell"]).id).remove()
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with jobs.of_cell("evaluate", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb):
         main(
             **snakemake.input,
             **snakemake.output,

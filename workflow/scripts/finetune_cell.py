@@ -1,11 +1,14 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
-from lorastudy import data, evaluation, grid, logs, model, records, settings, training
-from lorastudy.checkpoints import Checkpoints
+from lorastudy import data, evaluation, grid, jobs, model, outputs, records, settings, staging, training
+from lorastudy.checkpoints import KEPT, Checkpoints
 
 
-def main(base, card, train, adapter, log, record, spec, execution, threads):
-    """Arguments are the rule's files and settings; ``spec`` is everything that defines the cell's result."""
+def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
+    """Arguments are the rule's files and settings; ``spec`` is everything that defines the cell's result.
+
+    ``held`` is the cell's lease: nothing is put in place once another job has taken it over.
+    """
     import pandas as pd
     import torch
 
@@ -14,27 +17,41 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
     inputs = evaluation.inputs(base, card)
+    places = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
+    finished = outputs.Finished(cell.id)
+    if finished.matches(spec, inputs):
+        finished.put(places)
+        return
+    base = staging.local(base)
     hyper = settings.Training(**spec["training"])
     initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
+    lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
-    peft_model = model.add_adapters(classifier, cell, settings.Lora(**spec["lora"]), initial)
+    peft_model = model.add_adapters(classifier, cell, lora, initial)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
+    # float32 masters and two moments, in as many checkpoints as are kept and the one being written
+    model.require_space("results", 12 * trainable * (KEPT + 1), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
+    lengths = [len(ids) for ids in texts.input_ids]
+    how = training.fitted(
+        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper.batch_size
+    )
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
         peft_model,
         texts.input_ids,
         texts.label,
         hyper,
-        settings.Execution(**execution),
+        how,
         cell.seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
     allocated, reserved, meter = training.peak_memory()
-    model.save_adapters(peft_model, adapter, model.fingerprint(base))
-    pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(log, index=False)
+    own = finished.begin()
+    model.save_adapters(peft_model, own / "adapter", model.fingerprint(base))
+    pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
     records.write_json(
-        record,
+        own / outputs.RECORD,
         {
             "cell": cell.as_dict(),
             "status": progress.status,
@@ -54,20 +71,27 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
             "memory_meter": meter,
             "resumes": progress.resumes,
             "micro_batch_tokens": progress.micro_batch_tokens,
-            "energy_kwh": None,
+            "checkpointed_layers": progress.checkpointed_layers,
+            "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6,
+            "energy_reason": progress.energy_reason,
             "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
             "provenance": records.provenance(spec, cell.seed, inputs),
         },
     )
+    if held:
+        held.check()
+    finished.keep()
+    finished.put(places)
     checkpoints.remove()
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with jobs.of_cell("finetune", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb) as held:
         main(
             **snakemake.input,
             **snakemake.output,
             **snakemake.params,
             execution=snakemake.config["execution"],
             threads=snakemake.threads,
+            held=held,
         )

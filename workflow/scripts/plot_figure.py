@@ -3,12 +3,12 @@
 from lorastudy import figures, logs, summary
 
 
-def main(name, inputs, outputs, settings, style):
+def main(name, inputs, outputs, settings, look):
     """``inputs`` and ``outputs`` are the rule's files by name; ``settings`` the configuration's blocks by name."""
-    figures.draw(name, summary.load(**inputs, settings=settings), style, outputs)
+    figures.draw(name, summary.load(**inputs, settings=settings), look, outputs)
 
 
 if __name__ == "__main__":
     with logs.to_file(snakemake.log[0]):
         inputs, outputs = dict(snakemake.input.items()), dict(snakemake.output.items())
-        main(snakemake.wildcards.figure, inputs, outputs, snakemake.params.settings, snakemake.params.style)
+        main(snakemake.wildcards.figure, inputs, outputs, snakemake.params.settings, snakemake.params.look)

@@ -1,6 +1,6 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
-from lorastudy import data, evaluation, logs, model, records, settings
+from lorastudy import data, evaluation, jobs, model, records, settings, staging
 
 
 def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
@@ -13,7 +13,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
     classes = len(records.read_json(card)["labels"])
     texts = data.read_split(test)
     if baseline == "head":
-        classifier = model.load_classifier(base, classes, spec["model"]["dtype"], seed)
+        classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
         probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
     else:
         from transformers import AutoTokenizer
@@ -25,7 +25,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
                 f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes "
                 f"({', '.join(names[:12])}); give one a class, in that order."
             )
-        language_model = model.load_language_model(base, spec["model"]["dtype"])
+        language_model = model.load_language_model(staging.local(base), spec["model"]["dtype"])
         probability, cost = evaluation.prompted_probabilities(
             language_model, AutoTokenizer.from_pretrained(base), texts.text, prompt, spec["data"]["max_length"], tokens
         )
@@ -42,7 +42,8 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    name = f"zero_shot.{snakemake.wildcards.baseline}"
+    with jobs.on_gpu(name, snakemake.log[0], snakemake.resources.gpu_mem_mb):
         main(
             snakemake.wildcards.baseline,
             **snakemake.input,

@@ -34,16 +34,26 @@ def pack(texts, device="cpu"):
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
     ids = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
+
+    def there(values):
+        tensor = torch.from_numpy(values)
+        if torch.device(device).type == "cuda":  # a copy from pageable memory would wait for the GPU's queue
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
     return Pack(
-        input_ids=torch.from_numpy(ids)[None].to(device, non_blocking=True),
-        position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(device, non_blocking=True),
-        boundaries=torch.from_numpy(boundaries).to(device, non_blocking=True),
+        input_ids=there(ids)[None],
+        position_ids=there(positions.astype(np.int64))[None],
+        boundaries=there(boundaries),
         max_length=int(lengths.max()),
     )
 
 
 def micro_batches(lengths, limit):
-    """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds.
+    """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds, as even as possible.
+
+    A small remainder would cost nearly as much as a full group: the weights are read, and if need be expanded, for
+    either. So the texts are dealt out once more, each to the emptiest of as many groups, and that is taken if it fits.
 
     Args:
         lengths: tokens of each text.
@@ -52,8 +62,9 @@ def micro_batches(lengths, limit):
     Returns:
         Lists of indices into ``lengths``, each ascending, the fullest group first.
     """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    for index in order:
         for group in groups:
             if group[0] + lengths[index] <= limit:
                 break
@@ -62,6 +73,13 @@ def micro_batches(lengths, limit):
             groups.append(group)
         group[0] += lengths[index]
         group[1].append(index)
+    even = [[0, []] for _ in groups]
+    for index in order:
+        group = min(even, key=lambda group: group[0])
+        group[0] += lengths[index]
+        group[1].append(index)
+    if all(filled <= limit or len(members) == 1 for filled, members in even):
+        groups = even
     return [sorted(members) for _, members in sorted(groups, key=lambda group: (-group[0], group[1]))]
 
 

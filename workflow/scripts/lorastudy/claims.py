@@ -20,7 +20,7 @@ Otherwise a claim is open: the study is too small to tell.
 import math
 from dataclasses import asdict, dataclass
 
-from lorastudy import costs, paired, paper, tuning
+from lorastudy import paired, paper, ratios, tuning
 
 LEVEL = 0.05
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "open"
@@ -327,14 +327,14 @@ def _costs(cells, directory):
     }
     for name, (column, statement, says, side) in texts.items():
         claim = {"claim": name, "view": tuning.CONFIGURED, "statement": statement, "paper": says}
-        ratio = costs.ratio(cells, column)
+        ratio = ratios.ratio(cells, column)
         if not ratio.pairs:
             yield _nothing(claim, "no LoRA and QLoRA cell that differ in the method alone and ran on the same device")
             continue
         verdict = OPEN
         if ratio.p < LEVEL:
             verdict = SUPPORTED if (ratio.value - 1) * side > 0 else CONTRADICTED
-        pairs = costs.matched(cells, column)
+        pairs = ratios.matched(cells, column)
         what = f"peak of the {pairs.memory_meter.iloc[0]}" if name == "memory" else "time of the training loop"
         found = f"Ratio QLoRA / LoRA {ratio.value:.3g}"
         found += f" [{ratio.low:.3g}, {ratio.high:.3g}]" if ratio.pairs > 1 else " (one pair, no interval)"

@@ -1,52 +1,116 @@
-"""What QLoRA costs beside LoRA: ratios of time and memory over runs that differ in the method alone."""
+"""Figures of accuracy against what it costs: trainable parameters, memory, time."""
 
-from dataclasses import dataclass
-
-import numpy as np
-
-MATCHED = ["targets", "r", "alpha", "scaling", "learning_rate", "seed", "device", "memory_meter"]
+from lorastudy import captions, panels, style
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """A geometric mean of ratios QLoRA / LoRA.
+def accuracy_against_parameters(results, look):
+    """Accuracy against the number of trainable parameters."""
+    cells = panels.cells(results)
+    points = panels.points(results)
+    figure, ((axes,),) = style.subplots(1, 1, style.ONE_COLUMN, 2.7)
+    _cloud(axes, points, "trainable_parameters", look)
+    axes.set(xlabel="Trainable parameters", ylabel="Accuracy")
+    style.legend(figure, _handles(results, look, cells))
+    return figure, captions.write(
+        f"Accuracy against trainable parameters (adapters and classification head), {panels.rate(results)}.",
+        captions.sample(results, cells),
+        captions.intervals(results, points, singles=False),
+        captions.holes(cells),
+    )
 
-    Attributes:
-        value: the mean; NaN without a pair.
-        low, high: its 95% interval (t on logarithms); NaN for fewer than two pairs.
-        p: two-sided p of the mean being 1; NaN for fewer than two pairs.
-        pairs: number of pairs.
+
+def accuracy_against_cost(results, look):
+    """Accuracy against peak memory and against time in training, with the Pareto front."""
+    cells = panels.cells(results)
+    points = panels.points(results)
+    done = cells[cells.status == "finished"]
+    times, unit = in_unit(points.seconds)
+    points = points.assign(time=times)
+    figure, ((memory, time),) = style.subplots(1, 2, style.TWO_COLUMNS, 2.9, sharey=True)
+    fronts = []
+    for axes, column in ((memory, "peak_memory_gib"), (time, "time")):
+        _cloud(axes, points, column, look)
+        front = pareto(points, column)
+        fronts.append(front)
+        axes.plot(front[column], front.accuracy, drawstyle="steps-post", color=style.DARK, linewidth=0.8, zorder=1.5)
+        axes.plot(
+            front[column],
+            front.accuracy,
+            "o",
+            markersize=8,
+            color=style.DARK,
+            markerfacecolor="none",
+            markeredgewidth=0.7,
+        )
+    memory.set(xlabel="Peak memory in training (GiB)", ylabel="Accuracy")
+    time.set(xlabel=f"Time of training ({unit})")
+    ring = style.handle(
+        "Pareto front",
+        color=style.DARK,
+        linewidth=0.8,
+        marker="o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgewidth=0.7,
+    )
+    style.legend(figure, [*_handles(results, look, cells), ring])
+    meters, devices = (sorted(done[column].dropna().unique()) for column in ("memory_meter", "device"))
+    return figure, captions.write(
+        f"Accuracy against peak memory (left) and time (right) of training, {panels.rate(results)}. The line and rings are the "
+        "Pareto front of the point estimates: no other cell is as good for less.",
+        *(
+            f"Front of {what}: {'; '.join(panels.name(row) for row in front.itertuples())}."
+            for what, front in zip(("memory", "time"), fronts)
+            if len(front)
+        ),
+        f"Memory is the {' or the '.join(meters)}." if meters else "",
+        f"Measured on {' and on '.join(devices)}{'; times of different devices do not compare' * (len(devices) > 1)}."
+        if devices
+        else "",
+        captions.sample(results, cells),
+        captions.intervals(results, points, singles=False),
+        captions.holes(cells),
+    )
+
+
+def pareto(points, cost):
+    """The points that no other beats: none costs at most as much and is at least as accurate.
+
+    Of those that are equal in both the first one is kept. In the order of rising cost.
     """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    pairs: int
+    order = points[points.accuracy.notna() & points[cost].notna()]
+    order = order.sort_values([cost, "accuracy"], ascending=[True, False], kind="stable")
+    return order[order.accuracy > order.accuracy.cummax().shift(fill_value=-1.0)]
 
 
-def matched(cells, column):
-    """Finished LoRA and QLoRA runs that agree in all but the method, on the same kind of device.
-
-    Returns:
-        data frame with the columns ``MATCHED``, ``lora`` and ``qlora`` (values of ``column``).
-    """
-    finished = cells[cells.status.eq("finished") & cells[column].notna()]
-    sides = [finished[finished.method.eq(name)][[*MATCHED, column]] for name in ("lora", "qlora")]
-    return sides[0].merge(sides[1], on=MATCHED).rename(columns={f"{column}_x": "lora", f"{column}_y": "qlora"})
+def in_unit(seconds):
+    """Seconds in the unit that suits the longest of them: values, and the name of the unit."""
+    longest = seconds.max()
+    for name, size, below in (("s", 1, 300), ("min", 60, 300 * 60)):
+        if not longest >= below:  # also if there is none
+            return seconds / size, name
+    return seconds / 3600, "h"
 
 
-def ratio(cells, column):
-    """Ratio QLoRA / LoRA of a column of the summary (``seconds``, ``peak_memory_gib``)."""
-    from scipy.stats import ttest_1samp
+def _cloud(axes, points, column, look):
+    points = points[points.accuracy.notna() & points[column].notna()]
+    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
+        mark = style.mark(look, method, targets)
+        style.bars(axes, part[column], part, "accuracy", mark["color"], 0.3)
+        axes.plot(part[column], part.accuracy, linestyle="none", label=f"{method} {targets}", **mark)
+    if points.empty:
+        axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
+        style.empty(axes)
+    else:
+        style.positive_axis(axes, points[column])
 
-    pairs = matched(cells, column)
-    logs = np.log(pairs.qlora.to_numpy(dtype=float) / pairs.lora.to_numpy(dtype=float))
-    if len(logs) < 2:
-        return Ratio(float(np.exp(logs.mean())) if len(logs) else np.nan, np.nan, np.nan, np.nan, len(logs))
-    value = np.exp(logs.mean())
-    if np.ptp(logs) == 0:  # without any spread the test has nothing to divide by
-        return Ratio(float(value), float(value), float(value), 1.0 if value == 1 else 0.0, len(logs))
-    test = ttest_1samp(logs, 0)
-    low, high = np.exp(test.confidence_interval())
-    return Ratio(float(value), float(low), float(high), float(test.pvalue), len(logs))
+
+def _handles(results, look, cells):
+    wanted = results.settings["grid"]
+    return [
+        style.handle(
+            f"{style.METHODS[method]}, {style.TARGETS[targets]}", linestyle="none", **style.mark(look, method, targets)
+        )
+        for targets in wanted["targets"]
+        for method in wanted["methods"]
+    ] + style.hole_handles(cells.status, drawn=())

@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy import records
-from lorastudy.sources import DataError, Source, check, fetch
-from lorastudy.sources import classes as classes_of
-from lorastudy.sources import load as load_source
+from lorastudy import duplicates, records, sources
+from lorastudy.labels import DataError, canonical, classes
+from lorastudy.sources import Source, check, fetch
 
 __all__ = ["DataError", "Source", "Texts", "check", "encode", "fetch", "prepare", "read_split"]
 
 # In the order in which they take their texts: a larger training set leaves the test texts as they are.
 SPLITS = ("test", "validation", "train")
-SPARE = 0.1  # candidates above what is asked for, as a fraction, to replace near-duplicates
+SPARE = 0.1  # candidates above what is asked for, as a fraction, to replace near-duplicates (and ten more)
 TEXTS_AT_ONCE = 1000
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -60,7 +58,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
     int32). A split of size 0 has the columns and no rows. Equal input gives equal bytes.
 
     - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
-      where it stands in the source.
+      where it stands in the source. More training texts leave the test and validation texts as they are.
     - Texts that are equal but for case, spacing and punctuation (``duplicates.normalised``) are one text: a single
       copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
     - Of nearly identical texts (``duplicates.distinct``) one is used, so none has a twin in another split. One in the
@@ -73,28 +71,35 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
         tokenizer_directory: directory of the model's tokenizer.
 
     Raises:
-        DataError: a class has fewer usable texts than the sizes need; ``data.class_names`` does not fit the classes;
-            the template alone fills ``data.max_length``; a text gives no token.
+        DataError: a class has fewer usable texts than the sizes need, or a size has fewer texts than there are
+            classes; ``data.class_names`` does not fit the classes; the template alone fills ``data.max_length``; a
+            text gives no token. Nothing is written then.
     """
-    import pandas as pd
     from transformers import AutoTokenizer
 
-    table, origin = load_source(source_file)
-    labels = classes_of(table, Source.of(data))
+    table, origin = sources.load(source_file)
+    labels = classes(table, Source.of(data))
     if data.class_names and len(data.class_names) != len(labels):
         raise DataError(
             f"config: `data.class_names` has {len(data.class_names)} entries and the texts have {len(labels)} classes "
             f"({', '.join(map(str, labels[:12]))}); name every class once."
         )
-    table["class"] = _class_index(table["label"], labels)
+    for split in SPLITS:
+        if 0 < getattr(data, f"{split}_size") < len(labels):
+            raise DataError(
+                f"config: `data.{split}_size` is {getattr(data, f'{split}_size')}; {len(labels)} classes need at least "
+                f"{len(labels)} texts."
+            )
+    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
+    table["class"] = table["label"].map(index).astype("int64")
     chosen, removed = _choose(table, data, labels)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
     output_directory = Path(output_directory)
     output_directory.mkdir(parents=True, exist_ok=True)
     splits, fingerprint = {}, hashlib.sha256()
     for split in reversed(SPLITS):
-        part = chosen.get(split, pd.DataFrame({"id": [], "text": [], "class": []}))
-        tokens, truncated = encode(tokenizer, data.template, part["text"], data.max_length)
+        part, (tokens, truncated) = chosen[split], encoded[split]
         _write_split(output_directory / f"{split}.parquet", part, tokens)
         splits[split] = _description(part, tokens, truncated, getattr(data, f"{split}_size"), labels)
         for row in zip(part["id"], part["text"], map(int, part["class"])):
@@ -115,91 +120,84 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
     records.write_json(output_directory / "card.json", card)
 
 
-def _class_index(column, labels):
-    """Class of each row from its label as text."""
-    from lorastudy.sources import canonical
-
-    index = {text: labels.index(canonical(text)) for text in column.unique()}
-    return column.map(index).astype("int64")
-
-
 def _choose(table, data, labels):
-    """Split → its rows in order; and how many rows were left out for which reason."""
-    from lorastudy import duplicates
+    """Split → its rows in order; and how many rows were left out for which reason.
 
+    Texts take part class by class in the order of their keys: first the first of every class, then the second of
+    every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
+    so that asking for more training texts changes no decision about the test texts, which come first.
+    """
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
-    for split, number in need.items():
-        if getattr(data, f"{split}_size") and not number:
-            raise DataError(
-                f"config: `data.{split}_size` is {getattr(data, f'{split}_size')}; {len(labels)} classes need at least "
-                f"{len(labels)} texts."
-            )
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
     wanted = {pool: sum(need[split] for split in taken) for pool, taken in pools.items()}
 
     key = str(data.seed).encode()
-    table = table.assign(key=[_key(key, duplicates.normalised(text)) for text in table["text"]])
-    # "any" and "test" sort before "train". Equal keys are equal texts; sorting these too makes the copy that is kept
-    # independent of the order of the rows.
+    table["key"] = [_key(key, duplicates.normalised(text)) for text in table["text"]]
+    # Equal keys are equal texts; the copy that is kept does not depend on the order of the rows. "test" sorts first.
     table = table.sort_values(["split", "key", "text", "id"], ignore_index=True)
     by_text = table.groupby("key")["class"]
     contradictory = by_text.transform("min") != by_text.transform("max")
     repeated = table.duplicated("key") & ~contradictory
     usable = table[~contradictory & ~repeated]
+    usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
+    usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
 
-    place = usable.groupby(["split", "class"]).cumcount()
-    enough = usable["split"].map(wanted)
-    spare = SPARE
-    while True:
-        candidates = usable[place < enough * (1 + spare) + 10]
-        distinct = candidates[duplicates.distinct(candidates["text"].tolist())]
-        available = distinct.groupby(["split", "class"]).size()
-        short = [
-            (pool, index)
-            for pool in pools
-            for index in range(len(labels))
-            if available.get((pool, index), 0) < wanted[pool]
-        ]
-        if not short or len(candidates) == len(usable):
-            break
-        spare = 2 * spare + 1
-    if short:
-        raise DataError(_shortage(short, available, wanted, pools, table, labels, data))
-
-    chosen = {}
-    place = distinct.groupby(["split", "class"]).cumcount()
-    for pool, taken in pools.items():
+    chosen, taken, near, among = {}, [], 0, 0
+    for pool, splits in pools.items():
+        candidates, distinct = _distinct(usable[usable["split"] == pool], wanted[pool], len(labels), taken)
+        near, among = near + len(candidates) - len(distinct), among + len(candidates)
+        available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
+        if available.min() < wanted[pool]:
+            raise DataError(
+                _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
+            )
+        place = distinct.groupby("class").cumcount()
         begin = 0
-        for split in taken:
-            chosen[split] = distinct[(distinct["split"] == pool) & (place >= begin) & (place < begin + need[split])]
+        for split in splits:
+            part = distinct[(place >= begin) & (place < begin + need[split])]
+            chosen[split] = part.sort_values("key")
+            taken += part["text"].tolist()
             begin += need[split]
     removed = {
         "contradictory_copies": int(contradictory.sum()),
         "repeated_copies": int(repeated.sum()),
-        "near_duplicates": len(candidates) - len(distinct),
-        "near_duplicates_among": len(candidates),
+        "near_duplicates": near,
+        "near_duplicates_among": among,
         "near_duplicate_threshold": duplicates.THRESHOLD,
     }
     return chosen, removed
 
 
+def _distinct(pool, wanted, classes, taken):
+    """The rows of a pool that were looked at, and those of them without a near-duplicate before them or in ``taken``.
+
+    No more are looked at than it takes to find ``wanted`` of each class, since most of a large source is not needed.
+    """
+    spare = SPARE
+    while True:
+        candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
+        distinct = candidates[duplicates.distinct(taken + candidates["text"].tolist())[len(taken) :]]
+        enough = (distinct.groupby("class").size() >= wanted).sum() == classes
+        if enough or len(candidates) == len(pool):
+            return candidates, distinct
+        spare = 2 * spare + 1
+
+
 def _key(seed, text):
-    """64 bits that stand for a text under a seed, evenly spread."""
+    """63 bits that stand for a text under a seed, evenly spread."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest()) >> 1
 
 
-def _shortage(short, available, wanted, pools, table, labels, data):
-    pool, index = short[0]
-    rows = int(((table["split"] == pool) & (table["class"] == index)).sum())
-    have = int(available.get((pool, index), 0))
+def _shortage(available, wanted, table, pools, pool, labels, data):
+    index = next(index for index in range(len(labels)) if available[index] < wanted)
+    have, rows = int(available[index]), int((table["class"] == index).sum())
     sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
-    key = "test_file" if pool == "test" else "train_file"
-    where = f"`data.{key}` {getattr(data, key)!r}" if data.source == "files" else f"`data.name` {data.name!r}"
-    unused = f" ({rows - have} more repeat or contradict other texts)" if rows > have else ""
-    others = f" {len(short) - 1} other classes are short too." if len(short) > 1 else ""
+    unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
+    more = int((available < wanted).sum()) - 1
+    others = f" So it is with {more} more." if more else ""
     return (
-        f"{where}: class {labels[index]!r} has {have} usable texts{unused} and needs {wanted[pool]} "
+        f"{Source.of(data).called(pool)}: class {labels[index]!r} has {have} usable texts{unused} and needs {wanted} "
         f"({sizes}, over {len(labels)} classes); lower the sizes or add texts.{others}"
     )
 
@@ -216,9 +214,8 @@ def _write_split(path, part, tokens):
             "input_ids": pa.array(tokens, pa.list_(pa.int32())),
         }
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(content, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with records.replacing(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
 
 
 def _description(part, tokens, truncated, asked, labels):
@@ -250,7 +247,7 @@ def encode(tokenizer, template, texts, max_length):
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        template: holds ``{text}`` once; other braces mean themselves.
+        template: holds ``{text}`` once (``settings.load`` sees to it); other braces mean themselves.
         texts: list of strings.
         max_length: tokens that each may have, special ones included.
 
@@ -258,22 +255,18 @@ def encode(tokenizer, template, texts, max_length):
         List of lists of token ids, none empty; number of texts that were cut.
 
     Raises:
-        DataError: the template does not hold ``{text}`` once, leaves no room for a token of a text, or a text gives no
-            token; the tokenizer has no fast form.
+        DataError: the template leaves no room for a token of a text, or a text gives no token; the tokenizer has no
+            fast form.
     """
-    before, mark, after = template.partition("{text}")
-    if not mark or "{text}" in after:
-        raise DataError(
-            f"config: the template {template!r} holds {{text}} {template.count('{text}')} times; once is right."
-        )
+    before, _, after = template.partition("{text}")
     if not tokenizer.is_fast:
         raise DataError("the model's tokenizer has no tokenizer.json, which is needed to cut long texts; add it.")
-    texts, tokens, cut = list(texts), [], set()
+    texts, tokens = list(texts), []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         part = texts[start : start + TEXTS_AT_ONCE]
         tokens += _plain(tokenizer, [before + text + after for text in part])["input_ids"]
     long = [index for index, ids in enumerate(tokens) if len(ids) > max_length]
-    cut = set(long)
+    cut = len(long)
     while long:
         pending, long = long, []
         for start in range(0, len(pending), TEXTS_AT_ONCE):
@@ -288,7 +281,7 @@ def encode(tokenizer, template, texts, max_length):
                     long.append(index)
     if empty := sum(not ids for ids in tokens):
         raise DataError(f"{empty} texts give no token in the template {template!r}; remove them or choose a template.")
-    return tokens, len(cut)
+    return tokens, cut
 
 
 def _plain(tokenizer, texts, **wanted):
@@ -304,10 +297,9 @@ def _shortened(text, begin, spans, surplus, template, max_length):
     """
     starts = [start for start, end in spans if begin <= start < begin + len(text) and end > start]
     left = starts[-surplus] - begin if surplus <= len(starts) else 0
-    text = text[: min(left, len(text) - 1)]
-    if not text:
+    if not left:
         raise DataError(
             f"config: the template {template!r} leaves no room for a text in `data.max_length`, {max_length} tokens; "
             "shorten the template or raise `data.max_length`."
         )
-    return text
+    return text[:left]

@@ -9,16 +9,16 @@ from functools import cache
 # count as different.
 THRESHOLD = 0.8
 ROWS_AT_ONCE = 256
+ROWS_AN_INDEX = 16384
 PAIRS_AT_ONCE = 50_000
 FEATURES = 1 << 22
 
 
 @cache
 def _separators():
-    """Runs of punctuation, white space, control and format characters. Symbols stay: an emoji is content."""
-    marks = (chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] in "PZ")
-    controls = (chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cc", "Cf"))
-    return re.compile(f"[{re.escape(''.join((*marks, *controls)))}]+")
+    """Translation of punctuation, white space, control and format characters. Symbols stay: an emoji is content."""
+    categories = ((code, unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1))
+    return {code: " " for code, category in categories if category[0] in "PZ" or category in ("Cc", "Cf")}
 
 
 # Scripts that put no spaces between words: each character counts as a word (Han, kana, Thai, Lao, Khmer, Burmese).
@@ -35,7 +35,7 @@ def normalised(text):
     A text of nothing but punctuation keeps it.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return _separators().sub(" ", folded).strip() or folded.strip()
+    return " ".join(folded.translate(_separators()).split()) or folded.strip()
 
 
 def distinct(texts, threshold=THRESHOLD):
@@ -54,19 +54,27 @@ def distinct(texts, threshold=THRESHOLD):
     """
     import numpy as np
 
+    if not texts:
+        return np.zeros(0, dtype=bool)
     sets = _sets(texts)
     sizes = np.diff(sets.indptr)
     rare = _rarest(sets, sizes - np.ceil(threshold * sizes - 1e-9).astype(int) + 1)
     keep = np.zeros(len(texts), dtype=bool)
-    for start in range(0, len(texts), ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(texts)))
-        others = np.concatenate([np.flatnonzero(keep[:start]), rows])
-        shared = (rare[rows] @ rare[others].T).tocoo()
-        left, right = rows[shared.row], others[shared.col]
-        earlier = right < left
-        near = _near(sets, sizes, left[earlier], right[earlier], threshold)
-        for row in rows:
-            keep[row] = not any(keep[other] for other in near.get(row, ()))
+    for begin in range(0, len(texts), ROWS_AN_INDEX):
+        # what is kept so far is looked up in an index that is renewed now and then, and what came since without one
+        indexed = np.flatnonzero(keep[:begin])
+        index = rare[indexed].T.tocsr()
+        for start in range(begin, min(begin + ROWS_AN_INDEX, len(texts)), ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + ROWS_AT_ONCE, begin + ROWS_AN_INDEX, len(texts)))
+            recent = np.concatenate([begin + np.flatnonzero(keep[begin:start]), rows])
+            near = {}
+            for others, pairs in ((indexed, rare[rows] @ index), (recent, rare[rows] @ rare[recent].T)):
+                shared = pairs.tocoo()
+                left, right = rows[shared.row], others[shared.col]
+                earlier = right < left
+                _add_near(near, sets, sizes, left[earlier], right[earlier], threshold)
+            for row in rows:
+                keep[row] = not any(keep[other] for other in near.get(row, ()))
     return keep
 
 
@@ -113,19 +121,17 @@ def _rarest(sets, number):
     return csr_matrix((sets.data[chosen], sets.indices[chosen], counts[sets.indptr]), shape=sets.shape)
 
 
-def _near(sets, sizes, left, right, threshold):
-    """Row → earlier rows that are nearly identical to it, among the candidate pairs ``left``, ``right``."""
+def _add_near(near, sets, sizes, left, right, threshold):
+    """Add to ``near``: row → earlier rows nearly identical to it, among the candidate pairs ``left``, ``right``."""
     import numpy as np
 
     # sets that differ in size by more than the threshold cannot be alike
     small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
     plausible = small >= threshold * large - 1e-9
     left, right = left[plausible], right[plausible]
-    near = {}
     for start in range(0, len(left), PAIRS_AT_ONCE):
         a, b = left[start : start + PAIRS_AT_ONCE], right[start : start + PAIRS_AT_ONCE]
         common = np.asarray(sets[a].multiply(sets[b]).sum(axis=1)).ravel()
         alike = common >= threshold * (sizes[a] + sizes[b] - common) - 1e-6
         for row, other in zip(a[alike], b[alike]):
             near.setdefault(row, []).append(other)
-    return near

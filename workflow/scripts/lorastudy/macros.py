@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy import claims, costs, paper, tables, tuning
+from lorastudy import claims, paper, ratios, tables, tuning
 
 PREFIX = "Study"
 
@@ -51,7 +51,7 @@ def numbers(results, directory=paper.DIRECTORY):
             found[f"{title}MemoryGiB"] = tables.significant(of_set.peak_memory_gib.mean())
     finished = tuning.views(results.summary)[tuning.CONFIGURED]
     for title, column in (("TimeRatio", "seconds"), ("MemoryRatio", "peak_memory_gib")):
-        ratio = costs.ratio(finished, column)
+        ratio = ratios.ratio(finished, column)
         found |= {
             title: tables.number(ratio.value, 2),
             f"{title}Low": tables.number(ratio.low, 2),

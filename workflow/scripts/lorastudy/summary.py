@@ -12,7 +12,7 @@ SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_hig
 FROM_TRAINING = [
     "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
     "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "resumes",
-    "micro_batch_tokens", "energy_kwh", "final_loss", "diverged_step", "diverged_learning_rate",
+    "micro_batch_tokens", "checkpointed_layers", "energy_kwh", "energy_reason", "final_loss", "diverged_step", "diverged_learning_rate",
 ]  # fmt: skip
 FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
 COLUMNS = [
@@ -30,9 +30,9 @@ COLUMNS = [
 ]
 WHOLE = [
     "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
-    "micro_batch_tokens", "diverged_step",
+    "micro_batch_tokens", "checkpointed_layers", "diverged_step",
 ]  # fmt: skip
-TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "device"]
+TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy import claims, costs, ledger, memory, metrics, paper, settings, tuning
+from lorastudy import claims, cost, ledger, memory, metrics, paper, ratios, settings, tuning
 
 FORMATS = ("csv", "md", "tex")
 ARCHITECTURE = settings.ARCHITECTURES / "llama-3-8b.json"
@@ -62,21 +62,24 @@ class Inputs:
         return self.results.settings["model"]["name"]
 
 
-def write(name, results, parameters, paths, directory=paper.DIRECTORY):
-    """Write the table ``name`` (a key of ``TABLES``) in all formats.
+def make(name, results, parameters, directory=paper.DIRECTORY):
+    """The ``Table`` of a study that is called ``name`` (a key of ``TABLES``).
 
     Args:
         results: ``summary.Results``.
         parameters: path of the file of ``count_parameters``.
-        paths: format → path.
         directory: where the paper's values are.
     """
     import pandas as pd
 
     inputs = Inputs(results, pd.read_csv(parameters), Path(directory))
     table = TABLES[name](inputs)
-    if not inputs.with_paper:
-        table = _without_paper(table)
+    return table if inputs.with_paper else _without_paper(table)
+
+
+def write(name, results, parameters, paths, directory=paper.DIRECTORY):
+    """Write the table ``name`` in all formats (``paths``: format → path); other arguments as of ``make``."""
+    table = make(name, results, parameters, directory)
     table.frame.to_csv(paths["csv"], index=False)
     Path(paths["md"]).write_text(markdown(table), encoding="utf-8")
     Path(paths["tex"]).write_text(latex(table, name), encoding="utf-8")
@@ -303,7 +306,7 @@ def hardware(inputs):
         ("peak memory, QLoRA / LoRA", "peak_memory_gib", "memory_gb"),
     ):
         for targets in [*grid["targets"], "all"] if len(grid["targets"]) > 1 else grid["targets"]:
-            ratio = costs.ratio(finished if targets == "all" else finished[finished.targets.eq(targets)], column)
+            ratio = ratios.ratio(finished if targets == "all" else finished[finished.targets.eq(targets)], column)
             rows.append(
                 {
                     "quantity": quantity,
@@ -897,8 +900,8 @@ def lora_against_qlora(inputs):
         rows.append(
             {"view": pooled["view"], "targets": f"average of {int(pooled['units'])} pairs"}
             | {name: pooled[name] for name in PAIR}
-            | {"time_ratio": costs.ratio(cells, "seconds").value}
-            | {"memory_ratio": costs.ratio(cells, "peak_memory_gib").value}
+            | {"time_ratio": ratios.ratio(cells, "seconds").value}
+            | {"memory_ratio": ratios.ratio(cells, "peak_memory_gib").value}
         )
     columns = [
         *keys,
@@ -1034,6 +1037,31 @@ def assumptions(inputs):
 
 
 # name of the table's files → what makes it
+def costs(inputs):
+    """Hours, energy, CO2e and money: of each result in the CSV, summed up for people."""
+    import pandas as pd
+
+    block = inputs.results.settings["cost"]
+    frame = cost.table(inputs.results.summary, block)
+    sums = cost.totals(frame)
+    shown = pd.DataFrame({"of": sums.of.map(lambda name: NAMES.get(name, name)), "results": sums.results.map(whole)})
+    heads = {"hours": "device hours", "energy_kwh": "kWh", "co2e_kg": "kg CO2e", "money": block["currency"]}
+    for amount, head in heads.items():
+        parts = zip(sums[amount], sums[f"{amount}_known"], sums.results)
+        shown[head] = [
+            "–" if pd.isna(value) else significant(float(value)) + (f" (of {known})" if known < results else "")
+            for value, known, results in parts
+        ]
+    devices = ", ".join(sorted(set(frame.device.dropna()))) or "none yet"
+    return Table(
+        "What the study cost: time on its device, energy, CO2e and money.",
+        frame,
+        shown,
+        [f"Device: {devices}.", *cost.gaps(frame, block)],
+        ("of",),
+    )
+
+
 TABLES = {
     "table1_hardware": hardware,
     "table2_memory_by_dtype": memory_by_dtype,
@@ -1043,6 +1071,7 @@ TABLES = {
     "results_3_1_constant_r": constant_r,
     "results_3_2_constant_alpha": constant_alpha,
     "results_3_3_lora_against_qlora": lora_against_qlora,
+    "cost": costs,
     "claims": claims_table,
     "assumptions": assumptions,
 }

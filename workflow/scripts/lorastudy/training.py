@@ -8,6 +8,7 @@ Adapters compute in the base's number format and are optimised in float32: in bf
 an update below 1/256 of a weight would be lost.
 """
 
+import dataclasses
 import logging
 import math
 import resource
@@ -15,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy import batching, logs, model
+from lorastudy import batching, energy, logs, memory, model
 from lorastudy.checkpoints import Checkpoints
 
 log = logging.getLogger("lorastudy")
@@ -35,6 +36,10 @@ LOG_COLUMNS = [
 ]
 
 
+CPU_MICRO_BATCH_TOKENS = 8192
+ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
+
+
 class TrainingError(ValueError):
     """A cell that cannot be trained, for a reason that the user can mend."""
 
@@ -48,17 +53,23 @@ class Progress:
         samples: texts seen, repeated ones counted again.
         tokens: tokens seen.
         seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
+        joules: energy of the GPU, likewise; None where a part of the training had no meter.
+        energy_reason: why there is no figure, or what it includes besides this cell.
         resumes: how often it was taken up from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
+        checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
         rows: training log, one dictionary a logged step.
         status: ``running``, ``finished`` or ``diverged``.
     """
 
     micro_batch_tokens: int
+    checkpointed_layers: int = 0
     step: int = 0
     samples: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    joules: float | None = 0.0
+    energy_reason: str | None = None
     resumes: int = 0
     rows: list = field(default_factory=list)
     window: list = field(default_factory=list)
@@ -70,7 +81,9 @@ class Progress:
 class Optimizer:
     """AdamW on float32 masters of a model's trainable parameters.
 
-    A parameter that is float32 already is its own master.
+    All masters lie in one tensor for the adapters and one for the head, their gradients likewise, so that a step is a
+    few kernels and not a few for each of hundreds of parameters. A parameter that is float32 becomes a part of its
+    tensor; one in another format has its master there.
 
     Args:
         peft_model: its parameters that require gradients are optimised.
@@ -83,73 +96,104 @@ class Optimizer:
         from transformers import get_scheduler
 
         self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
-        self.masters = {
-            name: p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
-            for name, p in self.parameters.items()
-        }
-        head = [name for name in self.masters if f".{model.HEAD}." in name]
+        head = [name for name in self.parameters if f".{model.HEAD}." in name]
+        self.masters, self.flat = {}, {}
+        for kind, names in (("adapters", [n for n in self.parameters if n not in head]), ("head", head)):
+            self.flat[kind] = self._flatten({name: self.parameters[name] for name in names})
         self.rates = (training.learning_rate, training.head_learning_rate or training.learning_rate)
         self.adamw = torch.optim.AdamW(
-            [
-                {"params": [p for name, p in self.masters.items() if name not in head]},
-                {"params": [self.masters[name] for name in head]},
-            ],
-            weight_decay=training.weight_decay,
-            fused=True,
+            [{"params": [flat]} for flat in self.flat.values()], weight_decay=training.weight_decay, fused=True
         )
         warmup = math.ceil(training.warmup_ratio * steps)
         # transformers' schedules as functions of the step: nothing to restore after a resume
         self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
         self.max_norm = training.max_grad_norm
+        self.failed = torch.zeros((), device=self.flat["head"].device)
+
+    def _flatten(self, parameters):
+        """One float32 tensor of all values, with one of all gradients; masters become parts of it."""
+        import torch
+
+        places, size = {}, 0
+        for name, p in parameters.items():
+            places[name] = slice(size, size + p.numel())
+            size += -(-p.numel() // ALIGNMENT) * ALIGNMENT
+        place = next(iter(parameters.values())).device
+        flat = torch.nn.Parameter(torch.zeros(size, device=place))
+        flat.grad = torch.zeros_like(flat)
+        for name, p in parameters.items():
+            part = flat.detach()[places[name]].view(p.shape)
+            part.copy_(p.detach())
+            self.masters[name] = p if p.dtype == torch.float32 else torch.nn.Parameter(part)
+            self.masters[name].data = part
+            self.masters[name].grad = flat.grad[places[name]].view(p.shape)
+        return flat
+
+    def _copies(self):
+        """Masters with the parameters that are their rounded copies."""
+        return [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
 
     def collect(self):
         """Add the gradients of a micro-batch to the masters', in float32."""
         import torch
 
-        copies = [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
-        for master, parameter in copies:
-            if parameter.grad is not None and master.grad is None:
-                master.grad = torch.zeros_like(master)
-        present = [(master, p) for master, p in copies if p.grad is not None]
+        present = [(master, p) for master, p in self._copies() if p.grad is not None]
         if present:
             torch._foreach_add_([m.grad for m, _ in present], [p.grad.float() for _, p in present])
-        for _, parameter in copies:
+        for _, parameter in present:
             parameter.grad = None
 
     def clear(self):
-        for parameter in (*self.parameters.values(), *self.masters.values()):
+        for flat in self.flat.values():
+            flat.grad.zero_()
+        for _, parameter in self._copies():
             parameter.grad = None
 
-    def norm(self):
-        """L2 norm of the step's gradient; scales it down to ``max_grad_norm`` where that is configured."""
+    def step(self, index, loss):
+        """Update masters and parameters, if loss and gradient are finite and always were.
+
+        Nothing here waits for the device: the next step is prepared while this one is computed.
+
+        Args:
+            index: of the step, from 0.
+            loss: mean loss of the step's texts, a tensor.
+
+        Returns:
+            Tensor of loss and L2 norm of the gradient (before it is scaled down to ``max_grad_norm``).
+        """
         import torch
 
         limit = math.inf if self.max_norm is None else self.max_norm
-        return torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
-
-    def step(self, index):
-        """Update masters and parameters; ``index`` counts steps from 0. Returns the adapters' learning rate."""
-        import torch
-
+        norm = torch.nn.utils.clip_grad_norm_(list(self.flat.values()), limit)
+        seen = torch.stack([loss.float(), norm.float()])
+        self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
+        # how torch's gradient scaler tells a fused optimizer to leave everything as it is
+        self.adamw.grad_scale, self.adamw.found_inf = None, self.failed
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
-        copies = [(p, self.masters[name]) for name, p in self.parameters.items() if p is not self.masters[name]]
-        if copies:
-            with torch.no_grad():
-                torch._foreach_copy_([p for p, _ in copies], [m for _, m in copies])
+        self._round()
         self.clear()
-        return self.rates[0] * self.factor(index)
+        return seen
+
+    def _round(self):
+        import torch
+
+        if copies := self._copies():
+            with torch.no_grad():
+                torch._foreach_copy_([p for _, p in copies], [master for master, _ in copies])
 
     def rate(self, index):
+        """The adapters' learning rate at a step."""
         return self.rates[0] * self.factor(index)
 
     def tensors(self):
         """Everything that a checkpoint must hold of masters and moments, by name."""
-        kept = {f"master.{name}": master for name, master in self.masters.items()}
-        for name, master in self.masters.items():
-            for key, value in self.adamw.state.get(master, {}).items():
-                kept[f"{key}.{name}"] = value
+        kept = {}
+        for kind, flat in self.flat.items():
+            kept[f"master.{kind}"] = flat
+            for key, value in self.adamw.state.get(flat, {}).items():
+                kept[f"{key}.{kind}"] = value
         return kept
 
     def restore(self, tensors):
@@ -157,12 +201,12 @@ class Optimizer:
         import torch
 
         with torch.no_grad():
-            for name, master in self.masters.items():
-                master.copy_(tensors[f"master.{name}"])
-                self.parameters[name].copy_(master)
-                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
-                # clones, because a tensor read from a file may share its memory map; the step count stays where AdamW wants it
-                self.adamw.state[master] = {key: tensors[f"{key}.{name}"].clone().to(master.device) for key in keys}
+            for kind, flat in self.flat.items():
+                flat.copy_(tensors[f"master.{kind}"])
+                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{kind}" in tensors]
+                # clones, because a tensor read from a file may share its memory map
+                self.adamw.state[flat] = {key: tensors[f"{key}.{kind}"].clone().to(flat.device) for key in keys}
+        self._round()
 
 
 class StopSignal:
@@ -215,7 +259,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     per_epoch = math.ceil(len(texts) / training.batch_size)
     lengths = [len(text) for text in texts]
     optimizer = Optimizer(peft_model, training, len(plan))
-    progress = Progress(execution.micro_batch_tokens)
+    progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
     place = next(iter(optimizer.parameters.values())).device
     torch.manual_seed(seed)
     if checkpoints and (found := checkpoints.load()):
@@ -226,19 +270,56 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.resumes += 1
         log.info("resumed after step %d of %d", progress.step, len(plan))
     model.set_training(peft_model, True)
+    model.checkpoint_layers(peft_model, progress.checkpointed_layers)
+    meter, spent = energy.Meter(), progress.joules
+    clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
+
+    def count():
+        progress.seconds = before + time.monotonic() - begun
+        joules = meter.joules()
+        progress.joules = None if spent is None or joules is None else spent + joules
+        if meter.reason:
+            progress.energy_reason = meter.reason
+        elif others := meter.others():
+            progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
+
+    def save():
+        count()
+        checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
+
+    def settle(pending):
+        """Enter a step whose update is under way; False if it was none because something was not finite."""
+        index, seen = pending
+        loss, norm = seen.read()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            progress.status, progress.diverged_step = "diverged", index + 1
+            progress.diverged_learning_rate = optimizer.rate(index)
+            log.error(
+                "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
+                index + 1, loss, norm, progress.diverged_learning_rate,
+            )  # fmt: skip
+            return False
+        progress.step = index + 1
+        progress.samples += len(plan[index])
+        progress.tokens += sum(lengths[i] for i in plan[index])
+        progress.window.append(loss)
+        elapsed = clock.until(seen)
+        progress.seconds = before + elapsed
+        if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
+            pace = elapsed / (progress.step - first)
+            _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
+        return True
+
     with StopSignal() as stop:
-
-        def save():
-            progress.seconds = before + time.monotonic() - begun
-            checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
-
-        while progress.step < len(plan):
-            chosen = plan[progress.step]
+        pending = None
+        for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop)
+                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
             except _Stopped:
+                if pending and not settle(pending):
+                    break
                 if checkpoints:
                     save()
                 kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
@@ -246,39 +327,63 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
                 raise logs.Interrupted(
                     f"stopped by {name}; {kept}. Run the same command again to go on.", stop.number
                 ) from None
-            norm = optimizer.norm()
-            if not math.isfinite(loss) or not torch.isfinite(norm):
-                progress.status, progress.diverged_step = "diverged", progress.step + 1
-                progress.diverged_learning_rate = optimizer.rate(progress.step)
-                log.error(
-                    "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
-                    progress.step + 1,
-                    loss,
-                    float(norm),
-                    progress.diverged_learning_rate,
-                )
-                optimizer.clear()
+            update = index, _Seen(optimizer.step(index, loss))
+            if pending and not settle(pending):
                 break
-            rate = optimizer.step(progress.step)
-            progress.step += 1
-            progress.samples += len(chosen)
-            progress.tokens += sum(lengths[i] for i in chosen)
-            progress.window.append(loss)
-            now = time.monotonic()
-            progress.seconds = before + now - begun
-            if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
-                _log(progress, per_epoch, len(plan), rate, float(norm), (now - begun) / (progress.step - first))
-            if checkpoints and now - saved > 60 * execution.checkpoint_minutes and progress.step < len(plan):
+            pending = update
+            if checkpoints and time.monotonic() - saved > 60 * execution.checkpoint_minutes and index + 1 < len(plan):
+                if not settle(pending):
+                    break
+                pending = None
                 save()
                 saved = time.monotonic()
+        else:
+            if pending:
+                settle(pending)
     if progress.status == "running":
         progress.status = "finished"
-    progress.seconds = before + time.monotonic() - begun
+    count()
     return progress
 
 
+class _Clock:
+    """Seconds until a step was computed: by the device's own events, since the host runs ahead of it."""
+
+    def __init__(self, place):
+        import torch
+
+        self.begun, self.event = time.monotonic(), None
+        if place.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record()
+
+    def until(self, seen):
+        return self.event.elapsed_time(seen.event) / 1000 if self.event else time.monotonic() - self.begun
+
+
+class _Seen:
+    """A few numbers on their way from the device, which are waited for when they are read."""
+
+    def __init__(self, values):
+        import torch
+
+        self.event = None
+        self.values = values
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record()
+
+    def read(self):
+        if self.event:
+            self.event.synchronize()
+        return self.values.tolist()
+
+
 def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
-    """Gradient of one optimizer step, in the masters; mean loss of its texts. Smaller packs when memory runs out."""
+    """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
+    out. Random states are as before where it stops half-way."""
     import torch
     import torch.nn.functional as F
 
@@ -288,6 +393,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
             total = torch.zeros((), device=place)
             for members in batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens):
                 if stop.number:
+                    optimizer.clear()
+                    _restore_random_state(random_state)
                     raise _Stopped
                 picked = [chosen[i] for i in members]
                 pack = batching.pack([texts[i] for i in picked], place)
@@ -296,7 +403,7 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 loss.backward()
                 optimizer.collect()
                 total += loss.detach()
-            return total.item()
+            return total
         except (torch.OutOfMemoryError, RuntimeError) as fault:
             if not _out_of_memory(fault):
                 raise
@@ -304,19 +411,68 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
         optimizer.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        longest = max(lengths[i] for i in chosen)
-        if progress.micro_batch_tokens <= longest:
-            raise TrainingError(
-                f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
-                "cell on a device with more memory."
-            )
-        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
-        log.warning(
-            "out of memory at step %d: micro_batch_tokens is %d from here on",
-            progress.step + 1,
-            progress.micro_batch_tokens,
-        )
+        _take_less(peft_model, progress, max(lengths[i] for i in chosen))
         _restore_random_state(random_state)
+
+
+def _take_less(peft_model, progress, longest):
+    """Halve the micro-batches after running out of memory; at one text, compute every layer again instead."""
+    layers = model.count_layers(peft_model)
+    if progress.micro_batch_tokens > longest:
+        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
+    elif progress.checkpointed_layers < layers:
+        progress.checkpointed_layers = layers
+        model.checkpoint_layers(peft_model, layers)
+    else:
+        raise TrainingError(
+            f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
+            "cell on a device with more memory."
+        )
+    log.warning(
+        "out of memory at step %d: micro_batch_tokens is %d and checkpointed_layers is %d from here on",
+        progress.step + 1,
+        progress.micro_batch_tokens,
+        progress.checkpointed_layers,
+    )
+
+
+def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
+    """``execution`` with the empty keys filled in: micro-batch and checkpointing that train a cell fastest here.
+
+    Args:
+        execution: ``settings.Execution``.
+        cell: ``grid.Cell``.
+        classes, head: width of the classification head and ``lora.head``.
+        lengths: tokens of each training text.
+        batch_size: texts of an optimizer step.
+
+    Returns:
+        ``settings.Execution`` without empty keys.
+    """
+    import torch
+
+    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    if torch.cuda.is_available() and (tokens is None or layers is None):
+        allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
+        step = sum(sorted(lengths, reverse=True)[:batch_size])
+        found = memory.fit(
+            peft_model.config.to_dict(), classes, cell, (allocated + free) / memory.GIB + memory.CONTEXT / memory.GIB,
+            most_tokens=step if tokens is None else tokens, longest=max(lengths) if tokens is None else tokens,
+            layers=layers, head=head, dtype=model.compute_dtype(peft_model),
+        )  # fmt: skip
+        if found is None:
+            log.warning("this cell is not expected to fit the GPU's %.1f GiB", (allocated + free) / memory.GIB)
+        tokens = tokens or (found.micro_batch_tokens if found else max(lengths))
+        if layers is None:
+            layers = found.checkpointed_layers if found else model.count_layers(peft_model)
+    execution = dataclasses.replace(
+        execution, micro_batch_tokens=tokens or CPU_MICRO_BATCH_TOKENS, checkpointed_layers=layers or 0
+    )
+    log.info(
+        "micro-batches of %d tokens, %d layers checkpointed",
+        execution.micro_batch_tokens, execution.checkpointed_layers,
+    )  # fmt: skip
+    return execution
 
 
 def _out_of_memory(fault):

@@ -1,0 +1,75 @@
+"""Compare each Triton kernel with its plain form. Run by ``test_decoder`` in Triton's interpreter, or on a GPU as it is."""
+
+import torch
+from lorastudy import kernels, triton_kernels
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TOKENS, HIDDEN, HEAD, INNER = 5, 48, 8, 40
+
+
+def draw(*shape, dtype=torch.float32):
+    return torch.randn(*shape).to(DEVICE, dtype)
+
+
+def same(found, expected, dtype, what):
+    for one, other in zip(found, expected, strict=True):
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(
+            one.float().cpu(), other.float().cpu(), rtol=tolerance, atol=tolerance, msg=lambda m: f"{what} {dtype}: {m}"
+        )
+
+
+def plain(function, *arguments, **named):
+    """The CPU form, whatever device the kernels run on."""
+    move = lambda value: value.cpu() if isinstance(value, torch.Tensor) else value  # noqa: E731
+    return function(*map(move, arguments), **{key: move(value) for key, value in named.items()})
+
+
+torch.manual_seed(0)
+for dtype in (torch.float32, torch.bfloat16):
+    hidden, update, skip, gradient = (draw(TOKENS, HIDDEN, dtype=dtype) for _ in range(4))
+    weight = draw(HIDDEN, dtype=dtype)
+    expected = plain(kernels.norm, hidden, weight, 1e-5)
+    rows, rstd = triton_kernels.norm(hidden, weight, 1e-5)
+    same((rows, rstd), expected, dtype, "norm")
+    expected = plain(kernels.add_norm, hidden, update.clone(), weight, 1e-5)
+    same(triton_kernels.add_norm(hidden, update.clone(), weight, 1e-5), expected, dtype, "add_norm")
+    expected = plain(kernels.norm_backward, gradient, hidden, rstd, weight, skip)
+    same(triton_kernels.norm_backward(gradient, hidden, rstd, weight, skip), expected, dtype, "norm_backward")
+
+    angle = torch.rand(TOKENS, HEAD // 2)
+    cos, sin = (torch.cat([part] * 2, 1).to(DEVICE, dtype) for part in (angle.cos(), angle.sin()))
+    wide = draw(TOKENS, HIDDEN + 16, dtype=dtype)
+    for backward in (False, True):
+        expected = plain(kernels.rotate, wide[:, :HIDDEN], cos, sin, HEAD, torch.empty_like(hidden).cpu(), backward)
+        turned = wide.clone()
+        triton_kernels.rotate(turned[:, :HIDDEN], cos, sin, HEAD, turned[:, :HIDDEN], backward)
+        same((turned[:, :HIDDEN], turned[:, HIDDEN:]), (expected, wide[:, HIDDEN:]), dtype, "rotate")
+
+    gate_up, outer = draw(TOKENS, 2 * INNER, dtype=dtype), draw(TOKENS, INNER, dtype=dtype)
+    same((triton_kernels.swiglu(gate_up),), (plain(kernels.swiglu, gate_up),), dtype, "swiglu")
+    expected = plain(kernels.swiglu_backward, outer, gate_up, product=True)
+    same(triton_kernels.swiglu_backward(outer, gate_up, product=True), expected, dtype, "swiglu_backward")
+    assert triton_kernels.swiglu_backward(outer, gate_up, product=False)[1] is None
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    both = [
+        quantize_4bit(draw(rows, 64 * 128, dtype=dtype), quant_type="nf4", compress_statistics=True) for rows in (2, 4)
+    ]
+    states = [state for _, state in both]
+    reference = torch.cat([dequantize_4bit(packed, state) for packed, state in both])
+    expanded = torch.full_like(reference, float("nan"))
+    triton_kernels.expand(
+        torch.cat([packed.reshape(-1) for packed, _ in both]),
+        states[0].code,
+        torch.cat([state.absmax for state in states]),
+        states[0].state2.code,
+        torch.cat([state.state2.absmax for state in states]),
+        torch.cat([state.offset.reshape(1).expand(len(state.state2.absmax)) for state in states]),
+        expanded,
+    )
+    if dtype == torch.float32 or DEVICE == "cuda":
+        assert torch.equal(expanded, reference), f"expand {dtype}"
+    else:  # the interpreter cuts off where a GPU rounds
+        torch.testing.assert_close(expanded, reference, rtol=2**-7, atol=0)
+print("the kernels agree")

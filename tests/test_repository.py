@@ -1,0 +1,49 @@
+"""What the repository says in two places agrees."""
+
+import runpy
+
+import pytest
+import yaml
+from lorastudy import model, packaged, settings
+from lorastudy.settings import REPOSITORY
+
+
+def test_the_page_of_the_configuration_is_up_to_date():
+    page = runpy.run_path(str(REPOSITORY / "docs" / "configuration.py"))["page"]()
+    assert (REPOSITORY / "docs" / "configuration.md").read_text() == page, "run: python docs/configuration.py"
+
+
+def test_the_page_of_the_configuration_names_every_key():
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    sections = {part.split("`")[0]: part for part in page.split("\n## `")[1:]}
+    assert list(sections) == list(settings.schema()["properties"])
+    for name, block in settings.schema()["properties"].items():
+        rows = [line.split("`")[1] for line in sections[name].splitlines() if line.startswith("| `")]
+        assert rows == list(block["properties"])
+
+
+def requirements(name):
+    """Lines of a requirements file, those of the files that it includes in their place."""
+    for line in (REPOSITORY / name).read_text().splitlines():
+        if line.startswith("-r "):
+            yield from requirements(line.removeprefix("-r "))
+        elif line and not line.startswith("#"):
+            yield line
+
+
+@pytest.mark.parametrize(
+    ("environment", "file"), [("train", "requirements.txt"), ("analysis", "requirements-analysis.txt")]
+)
+def test_environments_pin_what_the_requirements_pin(environment, file):
+    dependencies = yaml.safe_load((REPOSITORY / "envs" / f"{environment}.yaml").read_text())["dependencies"]
+    pinned = next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    assert pinned == list(requirements(file))
+
+
+def test_every_requirement_is_pinned():
+    assert [line for line in requirements("requirements-dev.txt") if line.count("==") != 1] == []
+
+
+def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
+    assert tuple(packaged.PACKAGES) == settings.PACKAGED_DATA
+    assert tuple(model.PACKAGED) == settings.PACKAGED_MODELS

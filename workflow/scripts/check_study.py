@@ -1,0 +1,143 @@
+"""Look at everything that can be known before a run, and print it. Nothing is fetched and nothing trained."""
+
+import sys
+
+from lorastudy import check, grid, records, resources, settings
+
+MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MISSING = "–"
+WIDTH = 100  # characters, where the output goes to a file
+
+
+def main(config, log):
+    """Print what is found, and write it to ``log``; returns the number of faults.
+
+    Args:
+        config: the study's configuration as a dictionary.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True, record=True)
+    if not console.is_terminal:
+        console.width = WIDTH
+    study = settings.load(config)
+    cells = grid.cells(study.grid)
+    shape, origin = check.architecture(study)
+    console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
+    estimate = resources.Estimate(study, cells)
+    findings = [*check.access(study), check.space(study, estimate, shape)]
+    devices = check.known_gpus()
+    this = check.here(study.model.dtype)
+    held = [*devices, this] if this.gib else devices
+    rows = check.fits(study, estimate, held, shape)
+    findings += memory_findings(rows, held, this)
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
+    console.print()
+    console.print(memory_table(rows, held, study.execution.micro_batch_tokens or resources.TOKENS, origin))
+    console.print()
+    done, measured = check.finished(".", estimate)
+    predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
+    console.print(cost_table(predicted, study.cost))
+    for line in cost_notes(predicted, study.cost, len(done), len(cells) + 2, measured):
+        console.print(escape(line))
+    faults = [finding for finding in findings if finding.state == check.FAULT]
+    if faults:
+        console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
+    console.save_text(log)
+    return len(faults)
+
+
+def memory_findings(rows, devices, this):
+    """Whether every cell fits somewhere, and on the GPU at hand."""
+    for index, device in enumerate(devices):
+        out = [row for row in rows if row[5][index] is None]
+        if device is this and out:
+            cells = sum(row[3] for row in out)
+            first = " ".join(map(str, out[0][:2])) + f" r={out[0][2]}"
+            yield check.Finding(
+                "memory", check.FAULT, f"{cells} cells do not fit on {device.name}, {first} the first; "
+                "lower `data.max_length` or take them out of `grid`."
+            )  # fmt: skip
+    nowhere = sum(row[3] for row in rows if not any(row[5]))
+    if nowhere:
+        yield check.Finding("memory", check.FAULT, f"{nowhere} cells fit on none of these GPUs; see the table.")
+    elif this.gib is None:
+        yield check.Finding(
+            "memory", check.OK, "every cell fits on one of the GPUs below; for a CPU it is not predicted"
+        )
+    else:
+        yield check.Finding("memory", check.OK, "every cell fits on one of the GPUs below")
+
+
+def memory_table(rows, devices, tokens, origin):
+    table = new_table("Memory of one cell", ["method", "targets"], ["r", "cells", "need"])
+    for device in devices:
+        table.add_column(device.name, justify="right")
+    table.caption = (
+        f"Need: GiB with {tokens:,} tokens a micro-batch. Below a GPU: the tokens a micro-batch that train fastest on it, "
+        f"in brackets the layers computed twice to save memory. Shape of the model: {origin}."
+    )
+    for method, targets, r, count, need, fits in rows:
+        table.add_row(method, targets, str(r), str(count), f"{need:.1f}", *map(fit_text, fits))
+    return table
+
+
+def new_table(title, texts, numbers):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def amount_text(amount):
+    if amount is None:
+        return MISSING
+    if 0 < amount < 0.001:
+        return "<0.001"
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
+
+
+def fit_text(fit):
+    if fit is None:
+        return "[red]no[/]"
+    return f"{fit.micro_batch_tokens:,}" + (f" ({fit.checkpointed_layers})" if fit.checkpointed_layers else "")
+
+
+def cost_table(predicted, cost):
+    numbers = ["hours", "still to come", "kWh", "kg CO2e", cost.currency]
+    table = new_table("Cost of the whole study on one device", ["device"], numbers)
+    for row in predicted:
+        amounts = (row.hours, row.remaining, row.energy_kwh, row.co2e_kg, row.money)
+        table.add_row(row.device.name, *map(amount_text, amounts))
+    return table
+
+
+def cost_notes(predicted, cost, done, results, measured):
+    """What the numbers rest on, and why some are empty."""
+    yield f"{done} of {results} results are there."
+    speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
+    yield (
+        f"Hours: operations of training and evaluation at {resources.UTILISATION:.0%} of a GPU's peak, QLoRA "
+        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
+        "is prepared. Loading, queues and other work on the device are not in it."
+    )
+    if cost.power_watts:
+        yield f"Energy: at `cost.power_watts`, {cost.power_watts:g} W."
+    else:
+        yield "Energy: at the full power of a GPU's board, an upper bound; set `cost.power_watts` to the device's mean power."
+    if cost.carbon_intensity is None:
+        yield "CO2e is empty: `cost.carbon_intensity` (grams a kWh) is not configured."
+    if cost.price_per_hour is None:
+        yield f"{cost.currency} is empty: `cost.price_per_hour` is not configured."
+
+
+if __name__ == "__main__":
+    records.check_places()
+    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)

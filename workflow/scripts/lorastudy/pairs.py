@@ -1,0 +1,134 @@
+"""Figure of paired differences: LoRA against QLoRA, all else equal, on the same texts."""
+
+from lorastudy import captions, panels, style, tuning
+
+LEVEL = 0.05  # of the tests; the intervals are 95% ones
+HEIGHT = 9.0  # the most that a page holds, inches
+WORDS = {
+    "fontsize": 5.5, "va": "center", "color": style.DARK,
+    "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
+}  # fmt: skip
+
+
+def lora_against_qlora(results, look):
+    """Paired differences in accuracy between LoRA and QLoRA."""
+    cells = panels.cells(results)
+    each = panels.each(results)
+    places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
+    differences = compared(results, "method")
+    width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
+    height = min(HEIGHT, 1.0 + 0.16 * len(places))
+    figure, (row,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
+    for panel, axes in zip(each, row):
+        part = panels.of(differences, panel=panel).set_index(["r", "alpha"])
+        axes.axvline(0, color=style.DARK, linewidth=0.7, zorder=1)
+        for y, place in enumerate(places.itertuples(index=False)):
+            if (place.r, place.alpha) in part.index:
+                _difference(axes, y, part.loc[(place.r, place.alpha)], panel, look)
+            runs = panels.of(cells[(cells.r == place.r) & (cells.alpha == place.alpha)], panel=panel)
+            singles = _of_single_seeds(runs)
+            if len(singles) > 1:
+                style.singles(axes, singles, [y] * len(singles), style.DARK)
+            if text := _lost(runs):
+                axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), **WORDS)
+        style.title(axes, panels.title(panel), len(each))
+        axes.grid(axis="y", visible=False)
+        axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
+    figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
+    size = min(6.5, 72 * (height - 1) / len(places) * 0.8)
+    labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]
+    row[0].set_yticks(range(len(places)), labels, fontsize=size)
+    row[0].set_ylim(len(places) - 0.4, -0.6)
+    if differences.empty:
+        row[0].set_xlim(-2 * _margin(results), 2 * _margin(results))
+    style.legend(figure, _handles(results, look))
+    return figure, captions.write(
+        "Difference in accuracy between LoRA and QLoRA of the same target set, r, α and seed, on the same texts: right of 0 "
+        f"LoRA is better. Shaded: differences below {_margin(results):g}, which count as none.",
+        _verdicts(differences, _margin(results)),
+        _average(results),
+        captions.sample(results, cells),
+        _intervals(differences),
+        captions.holes(cells),
+    )
+
+
+def compared(results, family):
+    """The comparisons of accuracy of a family at the study's own learning rate."""
+    table = results.comparisons
+    return table[(table.family == family) & (table.metric == "accuracy") & (table["view"] == tuning.CONFIGURED)]
+
+
+def _margin(results):
+    return results.settings["statistics"]["equivalence_margin"]
+
+
+def _difference(axes, y, row, panel, look):
+    shown = row.p_holm < LEVEL
+    colour = look.lora_colour if row.difference >= 0 else look.qlora_colour
+    colour = colour if shown else look.baseline_colour
+    axes.hlines(y, row.low, row.high, color=colour, linewidth=1.0)
+    axes.plot(
+        [row.difference], [y], marker=style.MARKERS[panel[0]], color=colour, label="difference",
+        markerfacecolor=colour if shown else "white",
+    )  # fmt: skip
+
+
+def _of_single_seeds(runs):
+    done = runs[runs.status == "finished"]
+    table = done.pivot_table(index="seed", columns="method", values="accuracy")
+    return (table.lora - table.qlora).dropna().tolist() if {"lora", "qlora"} <= set(table) else []
+
+
+def _lost(runs):
+    """What of a pair has no value, in a few words."""
+    lost = runs[runs.status != "finished"]
+    counts = lost.groupby(["method", "status"], sort=False).size()
+    several = runs.seed.nunique() > 1
+    return ", ".join(
+        f"{style.METHODS[method]} {style.STATUSES[status]}"
+        + (f" ({count} of {runs.seed.nunique()})" if several else "")
+        for (method, status), count in counts.items()
+    )
+
+
+def _handles(results, look):
+    filled = {"linewidth": 1.0, "marker": style.MARKERS[results.settings["grid"]["targets"][0]]}
+    return [
+        style.handle("LoRA better, p < 0.05", color=look.lora_colour, **filled),
+        style.handle("QLoRA better, p < 0.05", color=look.qlora_colour, **filled),
+        style.handle("not distinguishable", color=look.baseline_colour, markerfacecolor="white", **filled),
+    ]
+
+
+def _verdicts(differences, margin):
+    if differences.empty:
+        return "There is no pair of finished runs."
+    total, sure = len(differences), differences[differences.p_holm < LEVEL]
+    return (
+        f"Of {total} pairs LoRA is better in {(sure.difference > 0).sum()} and QLoRA in {(sure.difference < 0).sum()} at "
+        f"p < {LEVEL:g} after Holm's correction (filled); {(differences.p_equivalent < LEVEL).sum()} are equal within "
+        f"± {margin:g} by two one-sided tests at {LEVEL:g}, not corrected."
+    )
+
+
+def _average(results):
+    pooled = compared(results, "pooled_method")
+    if pooled.empty:
+        return ""
+    row = pooled.iloc[0]
+    return f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, 95% interval {_signed(row.low)} to {_signed(row.high)}."
+
+
+def _intervals(differences):
+    if differences.empty:
+        return ""
+    single = (differences.seeds == 1).sum()
+    if single == len(differences):
+        return "Bars are 95% intervals of the paired difference over texts, for one seed alone."
+    text = "Bars are 95% intervals of the paired difference, over texts and seeds; small points are single seeds."
+    return text + f" For {single} pairs with one common seed they are over texts alone." * bool(single)
+
+
+def _signed(value):
+    return f"{value:+.3f}".replace("-", "−")

@@ -1,0 +1,220 @@
+"""How figures look: sizes, colours, markers, axes, and files whose bytes depend on what is drawn alone.
+
+A method has a colour, a fill and a line style, a target set a marker, a baseline a line style: the three that a print
+in grey keeps. matplotlib is imported inside of functions, for the workflow reads the figures' names without it.
+"""
+
+import math
+import textwrap
+
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
+METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
+TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
+BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
+STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
+AXES = {"r": "Rank r", "alpha": "α"}
+METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
+MARKERS = {"attention": "o", "all-linear": "s"}
+LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
+HOLES = {"diverged": "x", "missing": "+", "stale": "1"}  # markers
+DARK = "#222222"
+STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
+MAP = "cividis"  # rises evenly in lightness, with and without colour vision
+
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "lines.markeredgewidth": 0.9,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.4,
+    "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse type 3
+    "figure.constrained_layout.use": True,
+}
+
+
+def subplots(rows, columns, width, height, **options):
+    """A figure of ``width`` × ``height`` inches and its axes, shape (``rows``, ``columns``)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def save(figure, path, suffix, dpi):
+    """Write ``figure`` as ``pdf`` or ``png``, without date or version: the same figure gives the same bytes."""
+    nothing = {"pdf": ("CreationDate", "Creator", "Producer"), "png": ("Software",)}[suffix]
+    figure.savefig(path, format=suffix, dpi=dpi, metadata=dict.fromkeys(nothing))
+
+
+def title(axes, text, columns, **look):
+    """Title of one of ``columns`` panels side by side; its lines are broken where they would not fit."""
+    width = 100 // max(columns, 2)
+    lines = (textwrap.fill(line, width, break_on_hyphens=False) for line in text.split("\n"))
+    axes.set_title("\n".join(lines), loc="left", **look)
+
+
+def colour(look, name):
+    """Colour of a method or baseline by the configuration's block ``figures``."""
+    return {"lora": look.lora_colour, "qlora": look.qlora_colour}.get(name, look.baseline_colour)
+
+
+def mark(look, method, targets):
+    """Keywords of a point of this method (colour, fill) and target set (shape)."""
+    edge = colour(look, method)
+    return {
+        "marker": MARKERS[targets],
+        "color": edge,
+        "markeredgecolor": edge,
+        "markerfacecolor": edge if method == "lora" else "white",
+    }
+
+
+def log2_axis(axis, values, inches, ticks=None):
+    """Logarithmic x axis of base 2 with plain numbers at its ticks, as far as their labels have room.
+
+    Args:
+        axis: axes.
+        values: what is drawn along x; at least one, all positive.
+        inches: width of the axes, about.
+        ticks: where the ticks are; the values themselves if None.
+    """
+    values = sorted({float(value) for value in values})
+    low, high = math.log2(values[0]), math.log2(values[-1])
+    span = max(high - low, 1.0)
+    axis.set_xscale("log", base=2)
+    margin = 0.08 * span if high > low else 0.5
+    axis.set_xlim(2 ** (low - margin), 2 ** (high + margin))
+    ticks = values if ticks is None else ticks
+    places = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
+    sparse = (_with_room(ticks[::step], places) for step in (1, 2, 3))
+    kept = next((some for step, some in enumerate(sparse, 1) if some == ticks[::step]), _with_room(ticks, places))
+    axis.set_xticks(kept, [plain(tick) for tick in kept])
+    axis.set_xticks([tick for tick in ticks if tick not in kept], minor=True)
+    axis.xaxis.set_minor_formatter(lambda value, place: "")
+
+
+def _with_room(ticks, places):
+    """Those of the ticks, from the left, whose labels do not touch; ``places`` are inches."""
+    kept, end = [], -math.inf
+    for tick in ticks:
+        half = len(plain(tick)) * 0.026 + 0.02  # a digit is about 0.052 inches wide
+        if places[tick] - half >= end:
+            kept.append(tick)
+            end = places[tick] + half
+    return kept
+
+
+def plain(value):
+    """A number as people write it: 8, 0.3, 1/16."""
+    below = 1 / value
+    return f"1/{below:g}" if below >= 2 and below.is_integer() else f"{round(value, 3):g}"
+
+
+def aside(values, index, count):
+    """``values`` of a log2 axis moved a little, so that the intervals of ``count`` series do not hide each other."""
+    values = [float(value) for value in values]
+    span = max(math.log2(max(values) / min(values)), 1.0) if values else 1.0
+    return [value * 2 ** ((index - (count - 1) / 2) * 0.022 * span) for value in values]
+
+
+def positive_axis(axes, values):
+    """x axis of positive values, such as parameters or seconds: logarithmic where they differ by more than six times."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+
+    low, high = min(values), max(values)
+    if high > 6 * low > 0:
+        axes.set_xscale("log")
+        steps = (1, 2, 5) if high < 300 * low else (1, 3)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
+        axes.xaxis.set_minor_formatter(lambda value, place: "")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+        if high == low:
+            axes.set_xlim(low / 1.5, low * 1.5 or 1)
+    large = EngFormatter(sep="")
+    axes.xaxis.set_major_formatter(lambda value, place: large(value) if value >= 1000 else f"{value:g}")
+
+
+def bars(axes, x, points, score, colour, alpha=1.0):
+    """Vertical intervals of a score at ``x``, of the points that have it."""
+    drawn = points[score].notna().to_numpy()
+    x = [place for place, has in zip(x, drawn) if has]
+    low, high = points[f"{score}_low"][drawn], points[f"{score}_high"][drawn]
+    axes.vlines(x, low, high, color=colour, linewidth=0.8, alpha=alpha)
+
+
+def singles(axes, x, y, colour):
+    """Small points, one a seed."""
+    axes.plot(x, y, ".", color=colour, markersize=2.2, alpha=0.6, label="_seeds")
+
+
+def crosses(axes, x, statuses, colour, level):
+    """A mark above the lower edge at each ``x`` whose cell has no value; those of another ``level`` are higher up."""
+    for place, status in zip(x, statuses):
+        axes.plot(
+            [float(place)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
+            color=colour, linestyle="none", label=f"_{status}",
+        )  # fmt: skip
+
+
+def colour_bar(figure, shades, axes, label):
+    bar = figure.colorbar(shades, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.6)
+
+
+def legend(figure, handles):
+    """One legend for the whole figure, above it, in as many columns as have room."""
+    import numpy as np
+
+    if not handles:
+        return
+    # a character is about 0.052 inches wide; symbol and gaps take what 9 characters do
+    widths = [9 + len(handle.get_label()) for handle in handles]
+    for columns in range(len(handles), 0, -1):
+        split = np.array_split(widths, columns)  # as matplotlib fills the columns
+        if 0.052 * sum(max(part) for part in split) <= figure.get_figwidth():
+            break
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+
+
+def handle(label, **look):
+    """Legend entry that is drawn nowhere else."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **look)
+
+
+def hole_handles(statuses, drawn=tuple(HOLES)):
+    """Legend entries of the cells without a value: how many of each status; those not ``drawn`` have no marker."""
+    handles = []
+    for status, text in STATUSES.items():
+        if count := list(statuses).count(status):
+            marker, lead = (HOLES[status], "") if status in drawn else ("", "not drawn: ")
+            handles.append(handle(f"{lead}{text} ({count})", linestyle="none", marker=marker, color=DARK))
+    return handles
+
+
+def empty(axes):
+    """Say in the middle of the axes that there is nothing to draw."""
+    axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)

@@ -1,0 +1,33 @@
+"""Write the study's report: one page that holds everything and needs no network."""
+
+import os
+import subprocess
+import sys
+
+from lorastudy import logs, report, settings, summary, tables
+
+
+def main(inputs, output, blocks):
+    """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
+    drawings, _, parameters = inputs.pop("figures"), inputs.pop("tables"), inputs.pop("parameters")
+    results = summary.load(**inputs, settings=blocks)
+    made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
+    report.write(output, results, inputs.values(), drawings, made, rulegraph())
+
+
+def rulegraph():
+    """The workflow's graph as dot, and why there is none: one of the two is None."""
+    snakefile = str(settings.REPOSITORY / "Snakefile")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "all", "--nolock", "--rulegraph", "dot"]
+    # not this job's arguments and settings: the graph is that of the whole study
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        return None, said[-1] if said else f"snakemake --rulegraph ended with status {done.returncode}"
+    return done.stdout, None
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)

@@ -1,0 +1,15 @@
+"""Put a cell into the form that the hub expects. Nothing is uploaded."""
+
+from pathlib import Path
+
+from lorastudy import logs, publish
+
+
+def main(record, card, output, study_name):
+    """Arguments are the rule's files and the title of the study."""
+    publish.write(Path(record).parent, card, output, study_name)
+
+
+if __name__ == "__main__":
+    with logs.to_file(snakemake.log[0]):
+        main(snakemake.input.metrics, snakemake.input.card, snakemake.output[0], snakemake.params.study)
