@@ -204,7 +204,7 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", opti
     built = watch.read()
     texts, labels = workload.reviews(batch * steps, bench.architecture["vocab_size"], seed=1)
     how = settings.Execution(
-        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, evaluation_tokens=16384, checkpoint_minutes=1e9,
+        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, gpus_per_cell=1, evaluation_tokens=16384, checkpoint_minutes=1e9,
         log_every_steps=1,
     )  # fmt: skip
     progress = training.train(adapted, texts, labels, workload.hyper(batch), how, 0)

@@ -16,7 +16,12 @@ HYPER = settings.Training(
     weight_decay=0.01, max_grad_norm=1.0,
 )  # fmt: skip
 EXECUTION = settings.Execution(
-    micro_batch_tokens=64, checkpointed_layers=0, evaluation_tokens=256, checkpoint_minutes=10, log_every_steps=1
+    micro_batch_tokens=64,
+    checkpointed_layers=0,
+    gpus_per_cell=1,
+    evaluation_tokens=256,
+    checkpoint_minutes=10,
+    log_every_steps=1,
 )
 CELL = grid.Cell("lora", "all-linear", 4, 8, 1)
 STEPS = 20

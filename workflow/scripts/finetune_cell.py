@@ -1,6 +1,6 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
-from lorastudy import data, evaluation, grid, logs, model, records, settings, training
+from lorastudy import data, evaluation, grid, logs, model, parallel, records, settings, training
 from lorastudy.checkpoints import Checkpoints
 
 
@@ -10,6 +10,12 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     import torch
 
     model.offline()
+    rank, processes = parallel.place()
+    if execution["gpus_per_cell"] > processes:
+        files = {"base": base, "card": card, "train": train, "adapter": adapter, "log": log, "record": record}
+        each = max(1, threads // execution["gpus_per_cell"])
+        arguments = {**files, "spec": spec, "execution": execution, "threads": each}
+        return parallel.launch(parallel.SCRIPTS / "finetune_cell.py", arguments, execution["gpus_per_cell"])
     torch.set_num_threads(threads)
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
@@ -34,6 +40,8 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
         cell.seed,
         checkpoints,
     )
+    if rank:
+        return None  # the first process writes
     allocated, reserved, meter = training.peak_memory()
     model.save_adapters(peft_model, adapter, model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(log, index=False)
@@ -66,6 +74,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
         },
     )
     checkpoints.remove()
+    return None
 
 
 if __name__ == "__main__":
