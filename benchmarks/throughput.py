@@ -161,6 +161,7 @@ def user_code(bench, method, padding, steps):
     base = workload.classifier(bench.shape, bench.device, torch.bfloat16, quantized=method == "qlora", packed=False)
     if method == "qlora":
         base = prepare_model_for_kbit_training(base)
+    workload.fresh_peak()
     adapted = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules="all-linear"))
     meter = energy.Meter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -192,7 +193,7 @@ def measured(samples, tokens, seconds, joules):
     }
 
 
-def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", optimizer="adamw"):
+def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper"):
     """``training.train`` on packed texts, with the prediction of its peak."""
     import torch
 
@@ -221,7 +222,7 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", opti
     }  # fmt: skip
     bench.predicted(
         row,
-        memory.training(bench.architecture, workload.CLASSES, cell, pack, checkpointed, head=head, optimizer=optimizer),
+        memory.training(bench.architecture, workload.CLASSES, cell, pack, checkpointed, head=head),
     )
     return bench.rate(row, trainable, checkpointed)
 
