@@ -171,7 +171,8 @@ def test_a_signal_keeps_a_checkpoint_and_the_resumed_run_is_bit_identical(
     assert all(torch.equal(value, trained(resumed)[name]) for name, value in trained(expected).items())
 
 
-def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, labels, tmp_path):
+def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, labels, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e9)
     store = checkpoints.Checkpoints(tmp_path, {})
     run(tiny_base, texts, labels, store, checkpoint_minutes=1e-9)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
@@ -180,6 +181,15 @@ def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, la
     ]
     store.remove()
     assert not tmp_path.exists()
+
+
+def test_checkpoints_that_take_long_are_rare(tiny_base, texts, labels, tmp_path, monkeypatch):
+    """After one that took a tenth of a second none is due for five seconds; the training takes less than one."""
+    store, clock, calls = checkpoints.Checkpoints(tmp_path, {}), iter(range(10**6)), []
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock) / 1000)
+    monkeypatch.setattr(store, "save", lambda *_: calls.append([next(clock) for _ in range(100)]))
+    run(tiny_base, texts, labels, store, checkpoint_minutes=1e-9)
+    assert len(calls) == 1
 
 
 def broken(kind, path):

@@ -37,6 +37,7 @@ LOG_COLUMNS = [
 
 
 CPU_MICRO_BATCH_TOKENS = 8192
+CHECKPOINT_SHARE = 0.02  # of the time; where writing takes longer, checkpoints are rarer than configured
 ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
@@ -275,7 +276,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     first_process = parallel.place()[0] == 0
     clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
-    saved = begun
+    due = begun + 60 * execution.checkpoint_minutes
 
     def count():
         progress.seconds = before + time.monotonic() - begun
@@ -332,17 +333,13 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
             if pending and not settle(pending):
                 break
             pending = update
-            if (
-                checkpoints
-                and first_process
-                and time.monotonic() - saved > 60 * execution.checkpoint_minutes
-                and index + 1 < len(plan)
-            ):
+            if checkpoints and first_process and time.monotonic() > due and index + 1 < len(plan):
                 if not settle(pending):
                     break
-                pending = None
+                pending, asked = None, time.monotonic()
                 save()
-                saved = time.monotonic()
+                written = time.monotonic()
+                due = written + max(60 * execution.checkpoint_minutes, (written - asked) / CHECKPOINT_SHARE)
         else:
             if pending:
                 settle(pending)
