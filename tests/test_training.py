@@ -313,3 +313,39 @@ def test_saved_adapters_are_what_the_model_computed_with(tiny_base, texts, label
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert len(saved) == len(trained(peft_model))
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+@pytest.fixture
+def gpu_with(monkeypatch):
+    """Pretend that there is a GPU with so many bytes free."""
+
+    def pretend(free):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 80 * 2**30))
+
+    return pretend
+
+
+def fitted(peft_model, **execution):
+    empty = {"micro_batch_tokens": None, "checkpointed_layers": None} | execution
+    how = settings.Execution(**(vars(EXECUTION) | empty))
+    return training.fitted(how, peft_model, CELL, 5, "paper", lengths=[30, 20, 10, 5], batch_size=3)
+
+
+def test_empty_keys_are_fitted_to_the_gpu(tiny_base, gpu_with, caplog):
+    peft_model = fresh(tiny_base)
+    gpu_with(40 * 2**30)
+    how = fitted(peft_model)
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (60, 0)  # no step has more tokens
+    assert fitted(peft_model, micro_batch_tokens=40).micro_batch_tokens == 40
+    assert fitted(peft_model, checkpointed_layers=1).checkpointed_layers == 1
+    gpu_with(2**18)
+    how = fitted(peft_model)
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (30, 2)  # the least: one text, every layer again
+    assert "not expected to fit" in caplog.text
+
+
+def test_empty_keys_on_a_cpu(tiny_base):
+    how = fitted(fresh(tiny_base))
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (8192, 0)
