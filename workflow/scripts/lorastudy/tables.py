@@ -535,11 +535,7 @@ def _architecture():
 
 
 def _micro_batch(inputs):
-<<<<<<< HEAD
     """Tokens of the micro-batch that the cells ran with; the longest that an optimizer step can have if none has run."""
-=======
-    """Tokens of the micro-batch that the cells ran with; before any has, as many as an optimizer step can have."""
->>>>>>> refs/heads/report
     used = inputs.results.cells.micro_batch_tokens.dropna()
     if len(used):
         return int(used.mode().iloc[0])
