@@ -22,6 +22,7 @@ def summary(**columns):
             "status": ["finished", "diverged", "missing", "finished"],
             "seconds": [3600.0, 7200.0, None, None],
             "evaluation_seconds": [1800.0, None, None, 1800.0],
+            "gpus": [1, 1, None, None],
             "energy_kwh": [0.4, None, None, None],
             "energy_reason": [None, "no GPU", None, None],
         }
@@ -32,6 +33,11 @@ def summary(**columns):
 def test_hours_are_training_and_evaluation_of_what_has_run():
     table = cost.table(summary(), UNSET).set_index("id")
     assert table.hours.to_dict() == {"a": 1.5, "b": 2.0, "head": 0.5}
+
+
+def test_every_gpu_of_a_cell_counts_in_training():
+    table = cost.table(summary(gpus=[4, 1, None, None]), UNSET).set_index("id")
+    assert table.hours["a"] == 4 * 1.0 + 0.5
 
 
 def test_measured_energy_goes_before_an_estimate():

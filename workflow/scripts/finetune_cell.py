@@ -77,6 +77,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
             "peak_memory_gib": allocated,
             "peak_reserved_gib": reserved,
             "memory_meter": meter,
+            "gpus": execution["gpus_per_cell"],
             "resumes": progress.resumes,
             "micro_batch_tokens": progress.micro_batch_tokens,
             "checkpointed_layers": progress.checkpointed_layers,

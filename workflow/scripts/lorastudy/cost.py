@@ -20,13 +20,14 @@ def table(summary, cost):
 
     Returns:
         Data frame with ``COLUMNS``, ``energy_source`` (measured, estimated, or why there is none) and the index of
-        ``summary``. ``hours`` are those of the device, training and evaluation together; ``money`` is in
+        ``summary``. ``hours`` are those of the devices, training (on ``gpus`` of them) and evaluation together; ``money`` is in
         ``cost["currency"]``.
     """
     import pandas as pd
 
     done = summary[summary.status.isin(["finished", "diverged"])]
-    seconds = done.seconds.astype("Float64").fillna(0) + done.evaluation_seconds.astype("Float64").fillna(0)
+    training = done.seconds.astype("Float64").fillna(0) * done.gpus.astype("Float64").fillna(1)
+    seconds = training + done.evaluation_seconds.astype("Float64").fillna(0)
     frame = done[COLUMNS[:8]].assign(hours=seconds / 3600)
     measured = done.energy_kwh.astype("Float64")
     watts = cost["power_watts"]

@@ -11,7 +11,7 @@ IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learnin
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
 FROM_TRAINING = [
     "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
-    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "resumes",
+    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
     "micro_batch_tokens", "checkpointed_layers", "energy_kwh", "energy_reason", "final_loss", "diverged_step", "diverged_learning_rate",
 ]  # fmt: skip
 FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
