@@ -40,6 +40,21 @@ def records_of_study(wildcards):
     return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
 
 
+def all_cells(wildcards):
+    return {name: cell.as_dict() for name, cell in CELLS.items()}
+
+
+def all_specs(wildcards):
+    """What defines the result of each cell and baseline, to find results of another configuration."""
+    cells = {name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
+    return cells | {name: SETTINGS.baseline_spec() for name in summary.BASELINES}
+
+
+def code_of_library(wildcards):
+    """Tables and figures, which take seconds, are made anew when the code does something else; comments do not count."""
+    return records.code_fingerprint()
+
+
 def tables_settings(wildcards):
     return {
         name: SETTINGS.block(name)
@@ -71,12 +86,10 @@ rule aggregate_results:
     conda:
         "../../envs/analysis.yaml"
     params:
-        cells={name: cell.as_dict() for name, cell in CELLS.items()},
-        specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
-        | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
+        cells=all_cells,
+        specs=all_specs,
         statistics=SETTINGS.block("statistics"),
-        # so that a newer pipeline, with other columns, gathers again
-        columns=summary.COLUMNS,
+        code=code_of_library,
     message:
         "Gathering the records of the study"
     script:
@@ -105,6 +118,7 @@ rule make_table:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        code=code_of_library,
     message:
         "Making {wildcards.table}"
     script:
@@ -127,6 +141,7 @@ rule make_numbers:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
+        code=code_of_library,
     message:
         "Writing the headline numbers"
     script:
@@ -154,6 +169,7 @@ rule plot_figure:
         "../../envs/analysis.yaml"
     params:
         settings=tables_settings,
+        code=code_of_library,
         look=SETTINGS.block("figures"),
         shows=lambda wildcards: figures.describe(wildcards.figure),
     message:

@@ -13,6 +13,7 @@ rule make_report:
         figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
         parameters="results/parameters.csv",
         tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
+        page=sorted(Path(workflow.basedir, "workflow/report/page").iterdir()),
     output:
         "report.html",
     log:
@@ -21,6 +22,7 @@ rule make_report:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        code=code_of_library,
     message:
         "Writing the report"
     script:
