@@ -99,9 +99,9 @@ def cause_of(fault):
     return STOPPED if isinstance(fault, KeyboardInterrupt) else FAULT
 
 
-def failures_of(job):
+def failures_of(job, study_directory="."):
     """The failed attempts at a job since it last succeeded, oldest first: dictionaries with ``cause`` and ``reason``."""
-    note = _read(Path(DIRECTORY, f"{job}.json"))
+    note = _read(Path(study_directory, DIRECTORY, f"{job}.json"))
     if note is None:
         return []
     running = note["running"]
@@ -113,6 +113,12 @@ def failures_of(job):
 def count(job, cause):
     """How many of the failed attempts at a job ended for ``cause``."""
     return sum(failure["cause"] == cause for failure in failures_of(job))
+
+
+def running(job, study_directory="."):
+    """Whether an attempt at a job is going on."""
+    note = _read(Path(study_directory, DIRECTORY, f"{job}.json"))
+    return bool(note and note["running"] and _alive(note["running"]))
 
 
 def report(jobs):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy import metrics, records
+from lorastudy import attempts, metrics, records
 
 BASELINES = ("head", "prompt")
 
@@ -106,21 +106,19 @@ def _cell_row(cell, spec, study):
         "scaling": cell.scaling,
         "learning_rate": spec["training"]["learning_rate"],
     }
-    return row | _result(
-        directory, spec, [study / "logs" / "cells" / f"{cell.id}.{job}.log" for job in ("evaluate", "finetune")]
-    )
+    return row | _result(directory, spec, study, [f"evaluate.{cell.id}", f"finetune.{cell.id}"])
 
 
 def _baseline_row(name, spec, study):
     directory = study / "results" / "zero_shot" / name
-    return {"id": name, "kind": "baseline"} | _result(directory, spec, [study / "logs" / f"zero_shot_{name}.log"])
+    return {"id": name, "kind": "baseline"} | _result(directory, spec, study, [f"zero_shot.{name}"])
 
 
-def _result(directory, spec, logs):
-    """Status, reason and, of a result that belongs to ``spec``, every number."""
+def _result(directory, spec, study, jobs):
+    """Status, reason and, of a result that belongs to ``spec``, every number. ``jobs`` make it, the last one first."""
     measured = _read(directory / "metrics.json")
     if measured is None:
-        return {"status": "missing", "reason": _why_missing(logs)}
+        return {"status": "missing", "reason": _why_missing(jobs, study)}
     if changed := _difference(measured["provenance"]["config"], spec):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
@@ -142,13 +140,15 @@ def _read(path):
     return records.read_json(path) if path.exists() else None
 
 
-def _why_missing(logs):
-    """What the newest log of a job says last; that it has not run where there is none."""
-    written = [path for path in logs if path.exists()]
-    if not written:
-        return "not run yet"
-    lines = written[0].read_text(errors="replace").strip().splitlines()
-    return f"not finished; {written[0].name} ends: {lines[-1] if lines else 'nothing yet'}"
+def _why_missing(jobs, study):
+    """What the notes of the jobs' attempts say."""
+    for job in jobs:
+        if attempts.running(job, study):
+            return "running"
+        if failures := attempts.failures_of(job, study):
+            last = failures[-1]
+            return f"{job.split('.')[0]} failed, {last['cause']}: {last['reason']} (log: {last['log']})"
+    return "not run yet"
 
 
 def _difference(one, other, path=""):
