@@ -8,6 +8,7 @@ configfile: "config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/execution.smk"
+include: "workflow/rules/outputs.smk"
 
 
 if not ONLY_PAPER:

@@ -1,14 +1,10 @@
 """The labelled texts: fetched where there is a network, then drawn into splits."""
 
 
-def local_files():
-    """The study's own data files, so that an edited one is read again."""
-    return list(study_data.Source.of(SETTINGS.data).files().values())
-
-
 rule fetch_data:
     input:
-        local_files(),
+        # the study's own files, so that an edited one is read again
+        list(study_data.Source.of(SETTINGS.data).files().values()),
     output:
         "results/data/source.parquet",
     log:

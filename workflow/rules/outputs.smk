@@ -1,0 +1,72 @@
+"""What is made from results, and what it is made of."""
+
+RESULTS = {
+    "summary": "results/summary.csv",
+    "points": "results/points.csv",
+    "comparisons": "results/comparisons.csv",
+    "curves": "results/curves.csv",
+    "confusion": "results/confusion.json",
+}
+TABLES = [
+    *expand(
+        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+    ),
+    "paper_tables/numbers.tex",
+]
+FIGURES = expand(
+    "figures/{figure}.{format}",
+    figure=figures.names(SETTINGS.grid),
+    format=figures.FILES.values(),
+)
+
+
+RECORDS = [
+    *expand("results/zero_shot/{name}/metrics.json", name=summary.BASELINES),
+    *expand("results/cells/{cell}/metrics.json", cell=CELLS),
+]
+if ONLY_PAPER and not any(map(os.path.exists, RECORDS)):
+    raise WorkflowError(
+        "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
+        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
+    )
+
+
+def records_of_study(wildcards):
+    """Records that the summary is made of: all of the grid's, or those that there are when nothing may be trained."""
+    return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
+
+
+def all_cells(wildcards):
+    return {name: cell.as_dict() for name, cell in CELLS.items()}
+
+
+def all_specs(wildcards):
+    """What defines the result of each cell and baseline, to find results of another configuration."""
+    cells = {name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
+    return cells | {name: SETTINGS.baseline_spec() for name in summary.BASELINES}
+
+
+def code_of_library(wildcards):
+    """Tables and figures, which take seconds, are made anew when the code does something else; comments do not count."""
+    return records.code_fingerprint()
+
+
+def tables_settings(wildcards):
+    return {
+        name: SETTINGS.block(name)
+        for name in (
+            "study",
+            "model",
+            "data",
+            "prompt",
+            "lora",
+            "grid",
+            "training",
+            "statistics",
+        )
+    }
+
+
+def settings_with_cost(wildcards):
+    """Apart from the others, so that a new price redraws no figure."""
+    return tables_settings(wildcards) | {"cost": SETTINGS.block("cost")}
