@@ -273,7 +273,8 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     model.set_training(peft_model, True)
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     meter, spent = energy.Meter(), progress.joules
-    first_process = parallel.place()[0] == 0
+    rank, processes = parallel.place()
+    first_process = rank == 0
     clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     due = begun + 60 * execution.checkpoint_minutes
@@ -284,6 +285,8 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.joules = None if spent is None or joules is None else spent + joules
         if meter.reason:
             progress.energy_reason = meter.reason
+        elif processes > 1:
+            progress.energy_reason = f"the energy of the first of {processes} GPUs"
         elif others := meter.others():
             progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
 
