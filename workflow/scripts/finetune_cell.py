@@ -28,7 +28,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads):
     training_settings = settings.Training(**spec["training"])
     lengths = [len(ids) for ids in texts.input_ids]
     how = training.fitted(
-        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, training_settings.batch_size
+        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, training_settings
     )
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(

@@ -94,6 +94,7 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True)
