@@ -204,10 +204,10 @@ class Fit:
     need: Need
 
 
-# Cost of a token in units of its forward pass: one forward, one backward (frozen weights get no gradient), and the
-# checkpointed layers' second forward pass.
-# A pass over the NF4 weights costs what the forward pass of this many tokens does (H100, measured).
-PASSES, EXPANSION_TOKENS, FIXED_TOKENS = 2.0, 640, 250
+# Time in units of a token's forward pass, as measured on an H100 (docs/performance.md): a forward pass, a backward pass
+# (frozen weights get no gradient) and the checkpointed layers' second forward pass; in each of them NF4 weights are
+# expanded once, and the host starts the kernels, which takes as long whatever the tokens are.
+PASSES, EXPANSION_TOKENS, HOST_TOKENS = 2, 230, 2500
 
 
 def fit(
@@ -251,8 +251,8 @@ def fit(
             level = min(math.ceil((whole - available) / a_layer), count - 1) if whole > available else 0
         if need(tokens, level).total > available:
             continue
-        again = min(level / count, 1)
-        cost = PASSES + again + ((2 + again) * EXPANSION_TOKENS * quantized + FIXED_TOKENS) / tokens
+        passes = PASSES + min(level / count, 1)
+        cost = passes * max(tokens + EXPANSION_TOKENS * quantized, HOST_TOKENS) / tokens
         if best is None or cost < best[0]:
             best = (cost, Fit(tokens, level, need(tokens, level)))
     return best[1] if best else None
