@@ -32,6 +32,12 @@ def test_adapters_gradients_and_moments_by_hand():
     assert need.total == sum(need.as_gib()[name] for name in need.as_gib() if name != "total") * memory.GIB
 
 
+def test_moments_in_8_bits_by_hand():
+    cell = Cell("lora", "all-linear", 512, 16, 0)
+    need = memory.training(LLAMA, 5, cell, 1024, 31, optimizer="adamw_8bit")
+    assert need.optimizer == pytest.approx(1_344_297_472 * (1 + 1 + 4 / 256 + 4 / 256), abs=1)
+
+
 def test_peaks_measured_on_a_gpu_are_predicted_within_a_tenth():
     """From the committed measurements, whose predictions are made anew here."""
     rows = [row for row in json.loads(MEASURED.read_text())["rows"] if "largest_pack" in row]

@@ -48,10 +48,11 @@ def trained(peft_model):
     return {name: p.detach().clone() for name, p in peft_model.named_parameters() if p.requires_grad}
 
 
-def run(base, texts, labels, store=None, cell=CELL, dropout=0.0, **execution):
+def run(base, texts, labels, store=None, cell=CELL, dropout=0.0, optimizer="adamw", **execution):
     peft_model = fresh(base, cell, dropout=dropout)
     how = settings.Execution(**(vars(EXECUTION) | execution))
-    progress = training.train(peft_model, texts, labels, HYPER, how, cell.seed, store)
+    hyper = settings.Training(**(vars(HYPER) | {"optimizer": optimizer}))
+    progress = training.train(peft_model, texts, labels, hyper, how, cell.seed, store)
     return peft_model, progress
 
 
@@ -157,6 +158,19 @@ def interrupted(base, texts, labels, store, monkeypatch, signum, after):
         run(base, texts, labels, store, dropout=0.1, micro_batch_tokens=10_000)
     monkeypatch.setattr(model, "classify", classify)
     assert stop.value.code == 128 + signum
+
+
+def test_moments_in_8_bits_change_little_and_resume_exactly(tiny_base, texts, labels, tmp_path):
+    exact, whole = run(tiny_base, texts, labels)
+    rounded, progress = run(tiny_base, texts, labels, optimizer="adamw_8bit")
+    losses = [[row["loss"] for row in each.rows] for each in (whole, progress)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert not all(torch.equal(value, trained(rounded)[name]) for name, value in trained(exact).items())
+    store = checkpoints.Checkpoints(tmp_path, {})
+    run(tiny_base, texts, labels, store, optimizer="adamw_8bit", checkpoint_minutes=1e-9)
+    resumed, again = run(tiny_base, texts, labels, store, optimizer="adamw_8bit")
+    assert again.resumes == 1
+    assert all(torch.equal(value, trained(resumed)[name]) for name, value in trained(rounded).items())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -272,14 +286,15 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tiny_base, texts, labels,
         run(tiny_base, texts, labels)
 
 
-def test_a_loss_that_is_not_finite_ends_the_cell_as_diverged(tiny_base, texts, labels, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
+def test_a_loss_that_is_not_finite_ends_the_cell_as_diverged(tiny_base, texts, labels, monkeypatch, optimizer):
     classify, calls = model.classify, iter(range(10_000))
 
     def nan_at_the_fifth_step(*arguments):
         return classify(*arguments) * (float("nan") if next(calls) == 4 else 1.0)
 
     monkeypatch.setattr(model, "classify", nan_at_the_fifth_step)
-    peft_model, progress = run(tiny_base, texts, labels, micro_batch_tokens=10_000)
+    peft_model, progress = run(tiny_base, texts, labels, micro_batch_tokens=10_000, optimizer=optimizer)
     assert (progress.status, progress.step, progress.diverged_step) == ("diverged", 4, 5)
     assert progress.diverged_learning_rate == pytest.approx(1e-2 * (20 - 4) / (20 - 2))
     assert all(torch.isfinite(value).all() for value in trained(peft_model).values())
@@ -332,7 +347,8 @@ def gpu_with(monkeypatch):
 def fitted(peft_model, **execution):
     empty = {"micro_batch_tokens": None, "checkpointed_layers": None} | execution
     how = settings.Execution(**(vars(EXECUTION) | empty))
-    return training.fitted(how, peft_model, CELL, 5, "paper", lengths=[30, 20, 10, 5], batch_size=3)
+    three = settings.Training(**(vars(HYPER) | {"batch_size": 3}))
+    return training.fitted(how, peft_model, CELL, 5, "paper", [30, 20, 10, 5], three)
 
 
 def test_empty_keys_are_fitted_to_the_gpu(tiny_base, gpu_with, caplog):

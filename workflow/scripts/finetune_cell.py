@@ -39,9 +39,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     model.require_space("results", 12 * trainable * (KEPT + 1), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
     lengths = [len(ids) for ids in texts.input_ids]
-    how = training.fitted(
-        settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper.batch_size
-    )
+    how = training.fitted(settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
         peft_model,

@@ -13,6 +13,7 @@ from lorastudy import paper
 GIB = 2**30
 NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256  # weights a scale, scales a scale of the second quantization
+MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 + 2 * 4 / 256}  # bytes a parameter; 8-bit moments have a scale for each 256
 CONTEXT = int(0.6 * GIB)  # CUDA context, kernels and library workspaces outside of the allocator
 FRAGMENTATION = 1.03  # reserved over allocated, with expandable segments
 KEPT_RANK = 64  # of larger adapters a rounded copy would cost more memory than it saves time
@@ -111,6 +112,7 @@ def training(
     *,
     dtype="bfloat16",
     head="paper",
+    optimizer="adamw",
 ):
     """Peak of fine-tuning a cell.
 
@@ -121,6 +123,7 @@ def training(
         micro_batch_tokens: tokens of a forward and backward pass.
         checkpointed_layers: decoder layers that keep their input alone and are computed again in the backward pass.
         head: ``lora.head`` of the configuration.
+        optimizer: ``training.optimizer`` of the configuration.
 
     Returns:
         ``Need``.
@@ -142,7 +145,7 @@ def training(
         base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
         adapters=4 * trainable + size * _rounded(shape, cell),
         gradients=4 * trainable,
-        optimizer=8 * trainable,
+        optimizer=int(MOMENTS[optimizer] * trainable),
         activations=int(activations),
         dequantization=_largest_stack(shape) * size if quantized else 0,
         workspace=int(tokens * (again + size * (3 * shape.inner + 4 * shape.hidden))),
@@ -201,10 +204,10 @@ class Fit:
     need: Need
 
 
-# Cost of a token in units of its forward pass: one forward, one backward (frozen weights get no gradient), and the
-# checkpointed layers' second forward pass.
-# A pass over the NF4 weights costs what the forward pass of this many tokens does (H100, measured).
-PASSES, EXPANSION_TOKENS, FIXED_TOKENS = 2.0, 640, 250
+# Time in units of a token's forward pass, as measured on an H100 (docs/performance.md): a forward pass, a backward pass
+# (frozen weights get no gradient) and the checkpointed layers' second forward pass; in each of them NF4 weights are
+# expanded once, and the host starts the kernels, which takes as long whatever the tokens are.
+PASSES, EXPANSION_TOKENS, HOST_TOKENS = 2, 230, 2500
 
 
 def fit(
@@ -218,6 +221,7 @@ def fit(
     *,
     dtype="bfloat16",
     head="paper",
+    optimizer="adamw",
 ):
     """The micro-batch and the checkpointing level that train a cell fastest in a GPU's memory.
 
@@ -235,7 +239,7 @@ def fit(
     quantized = cell.method == "qlora"
 
     def need(tokens, checkpointed):
-        return training(architecture, classes, cell, tokens, checkpointed, dtype=dtype, head=head)
+        return training(architecture, classes, cell, tokens, checkpointed, dtype=dtype, head=head, optimizer=optimizer)
 
     best = None
     sizes = {longest, max(longest, most_tokens), *range(longest, most_tokens, SMALLEST_STEP)}
@@ -247,8 +251,8 @@ def fit(
             level = min(math.ceil((whole - available) / a_layer), count - 1) if whole > available else 0
         if need(tokens, level).total > available:
             continue
-        again = min(level / count, 1)
-        cost = PASSES + again + ((2 + again) * EXPANSION_TOKENS * quantized + FIXED_TOKENS) / tokens
+        passes = PASSES + min(level / count, 1)
+        cost = passes * max(tokens + EXPANSION_TOKENS * quantized, HOST_TOKENS) / tokens
         if best is None or cost < best[0]:
             best = (cost, Fit(tokens, level, need(tokens, level)))
     return best[1] if best else None
@@ -264,12 +268,13 @@ def gpu_memory_gib(
     *,
     dtype="bfloat16",
     head="paper",
+    optimizer="adamw",
 ):
     """What a scheduler should ask for: the larger of training and evaluation, with context and fragmentation, in GiB."""
     needs = (
         training(
             architecture, classes, cell, micro_batch_tokens, checkpointed_layers,
-            dtype=dtype, head=head,
+            dtype=dtype, head=head, optimizer=optimizer,
         ),
         evaluation(architecture, classes, cell, evaluation_tokens, dtype=dtype, head=head),
     )  # fmt: skip

@@ -99,6 +99,7 @@ class Training:
     max_grad_norm: float | None
     initial_seed: int | None
     order_seed: int | None
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,14 @@ def load(config):
     if contradictions:
         raise ConfigError("\n".join(contradictions))
     return settings
+
+
+def with_defaults(blocks):
+    """Blocks of an older record with the keys that came since, at their defaults: it was made with just these."""
+    rules = schema()["properties"]
+    return {
+        name: _complete(copy.deepcopy(block), rules[name]) if name in rules else block for name, block in blocks.items()
+    }
 
 
 def _complete(value, rules):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy import attempts, metrics, records
+from lorastudy import attempts, metrics, records, settings
 
 BASELINES = ("head", "prompt")
 
@@ -119,7 +119,7 @@ def _result(directory, spec, study, jobs):
     measured = _read(directory / "metrics.json")
     if measured is None:
         return {"status": "missing", "reason": _why_missing(jobs, study)}
-    if changed := _difference(measured["provenance"]["config"], spec):
+    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "n_test": measured["n_test"]}

@@ -102,9 +102,14 @@ class Optimizer:
         for kind, names in (("adapters", [n for n in self.parameters if n not in head]), ("head", head)):
             self.flat[kind] = self._flatten({name: self.parameters[name] for name in names})
         self.rates = (training.learning_rate, training.head_learning_rate or training.learning_rate)
-        self.adamw = torch.optim.AdamW(
-            [{"params": [flat]} for flat in self.flat.values()], weight_decay=training.weight_decay, fused=True
-        )
+        groups = [{"params": [flat]} for flat in self.flat.values()]
+        self.in_8_bits = training.optimizer == "adamw_8bit"
+        if self.in_8_bits:
+            from bitsandbytes.optim import AdamW8bit
+
+            self.adamw = AdamW8bit(groups, weight_decay=training.weight_decay)
+        else:
+            self.adamw = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
         warmup = math.ceil(training.warmup_ratio * steps)
         # transformers' schedules as functions of the step: nothing to restore after a resume
         self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
@@ -170,6 +175,9 @@ class Optimizer:
         self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
         # how torch's gradient scaler tells a fused optimizer to leave everything as it is
         self.adamw.grad_scale, self.adamw.found_inf = None, self.failed
+        if self.in_8_bits and self.failed.item():  # which bitsandbytes does not read: here the host has to wait
+            self.clear()
+            return seen
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
@@ -190,11 +198,13 @@ class Optimizer:
 
     def tensors(self):
         """Everything that a checkpoint must hold of masters and moments, by name."""
+        import torch
+
         kept = {}
         for kind, flat in self.flat.items():
             kept[f"master.{kind}"] = flat
             for key, value in self.adamw.state.get(flat, {}).items():
-                kept[f"{key}.{kind}"] = value
+                kept[f"{key}.{kind}"] = torch.as_tensor(value)
         return kept
 
     def restore(self, tensors):
@@ -204,9 +214,13 @@ class Optimizer:
         with torch.no_grad():
             for kind, flat in self.flat.items():
                 flat.copy_(tensors[f"master.{kind}"])
-                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{kind}" in tensors]
+                of_this = {name.removesuffix(f".{kind}"): name for name in tensors if name.endswith(f".{kind}")}
+                del of_this["master"]
                 # clones, because a tensor read from a file may share its memory map
-                self.adamw.state[flat] = {key: tensors[f"{key}.{kind}"].clone().to(flat.device) for key in keys}
+                state = {key: tensors[name].clone().to(flat.device) for key, name in of_this.items()}
+                if self.in_8_bits and state:
+                    state["step"] = state["step"].item()
+                self.adamw.state[flat] = state
         self._round()
 
 
@@ -273,7 +287,8 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     model.set_training(peft_model, True)
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     meter, spent = energy.Meter(), progress.joules
-    first_process = parallel.place()[0] == 0
+    rank, processes = parallel.place()
+    first_process = rank == 0
     clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     due = begun + 60 * execution.checkpoint_minutes
@@ -284,6 +299,8 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.joules = None if spent is None or joules is None else spent + joules
         if meter.reason:
             progress.energy_reason = meter.reason
+        elif processes > 1:
+            progress.energy_reason = f"the energy of the first of {processes} GPUs"
         elif others := meter.others():
             progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
 
@@ -450,7 +467,7 @@ def _take_less(peft_model, progress, longest):
     )
 
 
-def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
+def fitted(execution, peft_model, cell, classes, head, lengths, training):
     """``execution`` with the empty keys filled in: micro-batch and checkpointing that train a cell fastest here.
 
     Args:
@@ -458,7 +475,7 @@ def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
         cell: ``grid.Cell``.
         classes, head: width of the classification head and ``lora.head``.
         lengths: tokens of each training text.
-        batch_size: texts of an optimizer step.
+        training: ``settings.Training``.
 
     Returns:
         ``settings.Execution`` without empty keys.
@@ -468,11 +485,11 @@ def fitted(execution, peft_model, cell, classes, head, lengths, batch_size):
     tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
     if torch.cuda.is_available() and (tokens is None or layers is None):
         allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
-        step = sum(sorted(lengths, reverse=True)[:batch_size])
+        step = sum(sorted(lengths, reverse=True)[: training.batch_size])
         found = memory.fit(
             peft_model.config.to_dict(), classes, cell, (allocated + free) / memory.GIB + memory.CONTEXT / memory.GIB,
             most_tokens=step if tokens is None else tokens, longest=max(lengths) if tokens is None else tokens,
-            layers=layers, head=head, dtype=model.compute_dtype(peft_model),
+            layers=layers, head=head, optimizer=training.optimizer, dtype=model.compute_dtype(peft_model),
         )  # fmt: skip
         if found is None:
             log.warning("this cell is not expected to fit the GPU's %.1f GiB", (allocated + free) / memory.GIB)
