@@ -20,7 +20,13 @@ from lorastudy import energy, evaluation, memory, model, records, settings, trai
 
 PADDED = 512  # tokens that users pad to
 WARM = 3  # steps that are not timed
-SECTIONS = ("ceilings", "users", "ours", "lean", "table", "memory", "evaluation")
+SECTIONS = ("ceilings", "users", "ours", "profile", "lean", "table", "memory", "evaluation")
+KINDS = {  # of kernels, by parts of their names; the first that fits
+    "attention": ("flash",),
+    "products": ("nvjet", "gemm", "splitK", "cutlass"),
+    "elementwise": ("_norm", "_rotate", "_swiglu", "elementwise"),
+    "expansion of NF4": ("_expand", "dequantize"),
+}
 
 
 class Bench:
@@ -171,17 +177,18 @@ def user_code(bench, method, padding, steps):
         ).train()  # fmt: skip
     (begun, before), (ended, after) = marks[WARM - 1], marks[-1]
     samples = 8 * (len(marks) - WARM)
-    return measured(samples, samples * sum(lengths) / len(lengths), ended - begun, before, after)
+    joules = None if before is None else after - before
+    return measured(samples, samples * sum(lengths) / len(lengths), ended - begun, joules)
 
 
-def measured(samples, tokens, seconds, before, after):
+def measured(samples, tokens, seconds, joules):
     allocated, reserved, _ = training.peak_memory()
     return {
         "samples_per_second": samples / seconds,
         "tokens_per_second": tokens / seconds,
         "peak_allocated_gib": allocated,
         "peak_reserved_gib": reserved,
-        "kilojoules_per_1000_samples": None if before is None or after is None else (after - before) / samples,
+        "kilojoules_per_1000_samples": None if joules is None else joules / samples,
     }
 
 
@@ -192,30 +199,20 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", opti
     watch = workload.Watch()
     base = workload.classifier(bench.shape, bench.device, torch.bfloat16, quantized=cell.method == "qlora")
     workload.fresh_peak()
-    adapted = model.add_adapters(base, cell, settings.Lora(0.0, head))
+    with torch.device(bench.device):  # drawn there, since their values do not matter here
+        adapted = model.add_adapters(base, cell, settings.Lora(0.0, head))
     built = watch.read()
     texts, labels = workload.reviews(batch * steps, bench.architecture["vocab_size"], seed=1)
     how = settings.Execution(
         micro_batch_tokens=tokens, checkpointed_layers=checkpointed, evaluation_tokens=16384, checkpoint_minutes=1e9,
         log_every_steps=1,
     )  # fmt: skip
-    meter, marks = energy.Meter(), []
-    enter = training._log
-
-    def enter_and_read(*arguments):
-        enter(*arguments)
-        marks.append(meter.joules())
-
-    training._log = enter_and_read
-    try:
-        progress = training.train(adapted, texts, labels, workload.hyper(batch), how, 0)
-    finally:
-        training._log = enter
+    progress = training.train(adapted, texts, labels, workload.hyper(batch), how, 0)
     first, last = progress.rows[WARM - 1], progress.rows[-1]
-    row = measured(
-        last["samples"] - first["samples"], last["tokens"] - first["tokens"], last["seconds"] - first["seconds"],
-        marks[WARM - 1], marks[-1],
-    )  # fmt: skip
+    seconds, samples = last["seconds"] - first["seconds"], last["samples"] - first["samples"]
+    # the mean power of the whole run, untimed steps included, over the time of the timed ones
+    joules = None if progress.joules is None else progress.joules / progress.seconds * seconds
+    row = measured(samples, last["tokens"] - first["tokens"], seconds, joules)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     pack = largest_pack(texts, batch, tokens)
     row |= {
@@ -249,6 +246,54 @@ def ours(bench, steps):
                 lambda m=method, t=tokens, b=batch, n=count: our_code(bench, workload.cell(m, "all-linear", 8), t, 0, b, n),
                 method=method,
             )  # fmt: skip
+
+
+def profiles(bench):
+    """Where the time of a forward and backward pass goes: milliseconds of the GPU by kind of kernel, and the host's."""
+    for method in ("lora", "qlora"):
+        for count in (16, 48):
+            name = f"{method}, {count} texts"
+            bench.add("profile", name, lambda m=method, c=count: profile(bench, m, c), method=method)
+
+
+def profile(bench, method, count):
+    import time
+
+    import torch
+    from lorastudy import batching
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as watch_kernels
+
+    base = workload.classifier(bench.shape, bench.device, torch.bfloat16, quantized=method == "qlora")
+    adapted = model.add_adapters(base, workload.cell(method, "all-linear", 8), settings.Lora(0.0, "paper"))
+    model.set_training(adapted, True)
+    texts, labels = workload.reviews(count, bench.architecture["vocab_size"], seed=1)
+    pack, target = batching.pack(texts, bench.device), torch.tensor(labels, device=bench.device)
+
+    def compute():
+        begun = time.perf_counter()
+        torch.nn.functional.cross_entropy(model.classify(adapted, pack), target).backward()
+        host = time.perf_counter() - begun
+        workload.synchronize()
+        return 1000 * host, 1000 * (time.perf_counter() - begun)
+
+    for _ in range(3):
+        host, total = compute()
+    row = {"tokens": pack.tokens, "host_ms": host, "pass_ms": total}
+    if not bench.gpu:
+        return row
+    with watch_kernels(activities=[ProfilerActivity.CUDA]) as seen:
+        compute()
+    kernels = [e for e in seen.key_averages() if e.device_type != torch.autograd.DeviceType.CPU]
+    spent = dict.fromkeys([*KINDS, "other"], 0.0)
+    for kernel in kernels:
+        kind = next((kind for kind, parts in KINDS.items() if any(part in kernel.key for part in parts)), "other")
+        spent[kind] += kernel.self_device_time_total / 1000
+    most = sorted(kernels, key=lambda e: -e.self_device_time_total)[:25]
+    return row | {
+        "gpu_ms": sum(spent.values()), "kinds_ms": spent, "kernels": sum(e.count for e in kernels),
+        "largest": [[e.key[:90], e.self_device_time_total / 1000, e.count] for e in most],
+    }  # fmt: skip
 
 
 def lean(bench, steps):
@@ -341,11 +386,13 @@ def markdown(content):
         "ratio": ("ratio", "{:.2f}"), "mfu": ("MFU", "{:.2f}"), "peak_allocated_gib": ("allocated GiB", "{:.2f}"),
         "peak_reserved_gib": ("reserved GiB", "{:.2f}"), "predicted_gib": ("predicted GiB", "{:.2f}"),
         "prediction_error": ("error", "{:+.1%}"), "kilojoules_per_1000_samples": ("kJ / 1,000 samples", "{:.1f}"),
+        "tokens": ("tokens", "{:,}"), "pass_ms": ("pass ms", "{:.1f}"), "host_ms": ("host ms", "{:.1f}"),
+        "gpu_ms": ("GPU busy ms", "{:.1f}"), **{kind: (f"{kind} ms", "{:.1f}") for kind in (*KINDS, "other")},
         "tflops": ("TFLOP/s", "{:.0f}"), "training_tokens_per_second": ("training tokens/s", "{:,.0f}"),
         "evaluation_tokens_per_second": ("evaluation tokens/s", "{:,.0f}"),
     }  # fmt: skip
     for section in dict.fromkeys(row["section"] for row in content["rows"]):
-        rows = [dict(row) for row in content["rows"] if row["section"] == section]
+        rows = [row | row.get("kinds_ms", {}) for row in content["rows"] if row["section"] == section]
         for row in rows:
             if (
                 section in {"users", "ours", "lean", "table"}
@@ -376,6 +423,7 @@ def main():
         "ceilings": lambda: ceilings(bench),
         "users": lambda: users(bench, arguments.steps + 4),
         "ours": lambda: ours(bench, arguments.steps),
+        "profile": lambda: profiles(bench),
         "lean": lambda: lean(bench, arguments.steps),
         "table": lambda: table(bench, max(WARM + 3, arguments.steps // 2)),
         "memory": lambda: more_memory(bench, WARM + 2),

@@ -32,13 +32,21 @@ def architecture(name):
     return json.loads((ARCHITECTURES / f"{name}.json").read_text())
 
 
-def classifier(name, device, dtype, quantized=False, packed=True):
-    """A ``…ForSequenceClassification`` of random weights, frozen; linear layers in NF4 with double quantization if asked."""
+def classifier(name, device, dtype, quantized=False, packed=True, layers=None):
+    """A ``…ForSequenceClassification`` of random weights, frozen; linear layers in NF4 with double quantization if asked.
+
+    Args:
+        packed: in this pipeline's form; else as transformers has it, with its own attention.
+        layers: decoder layers, where they are not to be the shape's.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     attention.register()
-    config = AutoConfig.for_model(**architecture(name), num_labels=CLASSES)
+    shape = architecture(name)
+    config = AutoConfig.for_model(
+        **shape | {"num_hidden_layers": layers or shape["num_hidden_layers"]}, num_labels=CLASSES
+    )
     config.pad_token_id = 0
     config.use_cache = False
     torch.manual_seed(0)

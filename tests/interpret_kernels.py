@@ -53,12 +53,23 @@ for dtype in (torch.float32, torch.bfloat16):
     assert triton_kernels.swiglu_backward(outer, gate_up, product=False)[1] is None
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    weight = draw(12, 64 * 100, dtype=dtype)
-    packed, state = quantize_4bit(weight, blocksize=64, quant_type="nf4", compress_statistics=True)
-    expanded, second = torch.full_like(weight, float("nan")), state.state2
-    triton_kernels.expand(packed, state.code, state.absmax, second.code, second.absmax, state.offset, expanded)
+    both = [
+        quantize_4bit(draw(rows, 64 * 128, dtype=dtype), quant_type="nf4", compress_statistics=True) for rows in (2, 4)
+    ]
+    states = [state for _, state in both]
+    reference = torch.cat([dequantize_4bit(packed, state) for packed, state in both])
+    expanded = torch.full_like(reference, float("nan"))
+    triton_kernels.expand(
+        torch.cat([packed.reshape(-1) for packed, _ in both]),
+        states[0].code,
+        torch.cat([state.absmax for state in states]),
+        states[0].state2.code,
+        torch.cat([state.state2.absmax for state in states]),
+        torch.cat([state.offset.reshape(1).expand(len(state.state2.absmax)) for state in states]),
+        expanded,
+    )
     if dtype == torch.float32 or DEVICE == "cuda":
-        assert torch.equal(expanded, dequantize_4bit(packed, state)), f"expand {dtype}"
+        assert torch.equal(expanded, reference), f"expand {dtype}"
     else:  # the interpreter cuts off where a GPU rounds
-        torch.testing.assert_close(expanded, dequantize_4bit(packed, state), rtol=2**-7, atol=0)
+        torch.testing.assert_close(expanded, reference, rtol=2**-7, atol=0)
 print("the kernels agree")

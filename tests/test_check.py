@@ -138,7 +138,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     cells = grid.cells(paper_study.grid)
     shape, origin = check.architecture(paper_study, REPOSITORY / "nowhere")
     assert (shape["hidden_size"], origin) == (4096, "resources/architectures/llama-3-8b.json")
-    rows = check.fits(paper_study, cells, check.known_gpus(), shape)
+    rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
     assert len(rows) == 2 * 2 * 7
     for *_, fits in rows:
@@ -151,7 +151,8 @@ def test_a_gpu_that_is_too_small_is_a_fault(paper_study):
 
     shape, _ = check.architecture(paper_study, REPOSITORY / "nowhere")
     small = check.Device("this small GPU", 8.0, 1e12, None)
-    rows = check.fits(paper_study, grid.cells(paper_study.grid), [*check.known_gpus(), small], shape)
+    estimate = resources.Estimate(paper_study, grid.cells(paper_study.grid))
+    rows = check.fits(paper_study, estimate, [*check.known_gpus(), small], shape)
     lora = sum(row[3] for row in rows if row[0] == "lora")  # 15 GB of bfloat16 weights alone do not fit
     faults = [
         one.text for one in memory_findings(rows, [*check.known_gpus(), small], small) if one.state == check.FAULT
@@ -167,12 +168,12 @@ def test_disk_counts_only_what_is_still_to_come(tmp_path, monkeypatch):
     shape, _ = check.architecture(study, tmp_path)
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(check.shutil, "disk_usage", lambda place: usage(10**12, 0, 10**12))
-    assert check.space(study, cells, shape, tmp_path).state == check.OK
+    assert check.space(study, resources.Estimate(study, cells), shape, tmp_path).state == check.OK
     monkeypatch.setattr(check.shutil, "disk_usage", lambda place: usage(10**12, 10**12 - 1000, 1000))
-    assert check.space(study, cells, shape, tmp_path).state == check.FAULT
+    assert check.space(study, resources.Estimate(study, cells), shape, tmp_path).state == check.FAULT
     for name in ("model/base", "model/nf4", *(f"cells/{cell}/adapter" for cell in cells)):
         (tmp_path / "results" / name).mkdir(parents=True)
-    assert check.space(study, cells, shape, tmp_path).state == check.OK
+    assert check.space(study, resources.Estimate(study, cells), shape, tmp_path).state == check.OK
 
 
 # --- cost
@@ -228,6 +229,23 @@ def test_a_short_text_fits_a_model_of_two_layers():
     shape = json.loads((settings.ARCHITECTURES / "tiny.json").read_text())
     found = memory.fit(shape, 5, grid.Cell("lora", "attention", 2, 4, 0), 40.0, most_tokens=8192, longest=64)
     assert (found.micro_batch_tokens, found.checkpointed_layers) == (8192, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "gib", "tflops", "watts"),
+    [
+        ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
+        ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
+        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, resources.UNKNOWN, None),
+    ],
+)
+def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    rate = tflops * 1e12 * resources.UTILISATION
+    assert check.here("bfloat16") == check.Device(name, gib, pytest.approx(rate), watts)
 
 
 def test_this_machine_is_measured():

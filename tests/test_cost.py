@@ -23,6 +23,7 @@ def summary(**columns):
             "seconds": [3600.0, 7200.0, None, None],
             "evaluation_seconds": [1800.0, None, None, 1800.0],
             "energy_kwh": [0.4, None, None, None],
+            "energy_reason": [None, "no GPU", None, None],
         }
         | columns
     )
@@ -40,6 +41,12 @@ def test_measured_energy_goes_before_an_estimate():
     assert table.co2e_kg.to_dict() == pytest.approx({"a": 0.08, "b": 0.12, "head": 0.03})
 
 
+def test_what_a_measurement_includes_besides_is_said():
+    table = cost.table(summary(energy_reason=["which 2 others used", None, None, None]), UNSET)
+    assert table.energy_source.iloc[0] == "measured: which 2 others used"
+    assert "Energy of 1 result is measured: which 2 others used." in cost.gaps(table, UNSET)
+
+
 def test_money_is_hours_times_price():
     table = cost.table(summary(), UNSET | {"price_per_hour": 2.5}).set_index("id")
     assert table.money.to_dict() == {"a": 3.75, "b": 5.0, "head": 1.25}
@@ -50,7 +57,13 @@ def test_what_is_not_known_is_empty_and_says_why():
     assert table[["co2e_kg", "money"]].isna().all(axis=None)
     assert table.energy_kwh.isna().sum() == 2
     lines = "\n".join(cost.gaps(table, UNSET))
-    for reason in ("`cost.power_watts` is empty", "`cost.carbon_intensity`", "`cost.price_per_hour`", "in training"):
+    for reason in (
+        "Energy of 1 result is empty: no GPU, and `cost.power_watts` is empty",
+        "not metered in evaluation",
+        "`cost.carbon_intensity`",
+        "`cost.price_per_hour`",
+        "in training",
+    ):
         assert reason in lines
 
 

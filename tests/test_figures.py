@@ -495,3 +495,16 @@ def test_the_same_bytes_again_without_torch_and_with_embedded_fonts(tmp_path):
         assert b"/FontFile2" in content
         assert b"/Type3" not in content
         assert b"CreationDate" not in content
+
+
+def test_every_figure_and_table_is_in_the_report_with_caption_and_labels(copy_study, snakemake):
+    snakemake("-d", copy_study, "--report", copy_study / "report.html", "figures/", "paper_tables/")
+    page = (copy_study / "report.html").read_text()
+    found, _ = json.JSONDecoder().raw_decode(page[page.index('var results = {"') + len("var results = ") :])
+    made = [path for place in ("figures", "paper_tables") for path in (copy_study / place).iterdir() if path.is_file()]
+    assert {f"{path.parent.name}/{path.name}" for path in made} == set(found)
+    for path, entry in found.items():
+        name, suffix = Path(path).stem, Path(path).suffix[1:]
+        kind = {"figures": "figure", "paper_tables": "table"}[Path(path).parent.name]
+        assert entry["labels"] == {kind: name, "format": suffix}
+        assert (figures.describe(name) if kind == "figure" else name) in entry["caption"]

@@ -74,6 +74,8 @@ rule aggregate_results:
         specs={name: SETTINGS.cell_spec(cell) for name, cell in CELLS.items()}
         | {name: SETTINGS.baseline_spec() for name in summary.BASELINES},
         statistics=SETTINGS.block("statistics"),
+        # so that a newer pipeline, with other columns, gathers again
+        columns=summary.COLUMNS,
     message:
         "Gathering the records of the study"
     script:
@@ -112,7 +114,12 @@ rule make_numbers:
     input:
         **RESULTS,
     output:
-        "paper_tables/numbers.tex",
+        report(
+            "paper_tables/numbers.tex",
+            caption="../report/numbers.rst",
+            category="Tables",
+            labels={"table": "numbers", "format": "tex"},
+        ),
     log:
         "logs/make_numbers.log",
     conda:

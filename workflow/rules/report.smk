@@ -28,6 +28,8 @@ rule make_report:
 
 
 rule check:
+    log:
+        "logs/check.log",
     conda:
         "../../envs/train.yaml"
     message:

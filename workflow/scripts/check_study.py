@@ -1,4 +1,4 @@
-"""Look at everything that can be known before a run, and print it. Nothing is fetched, nothing trained, nothing written."""
+"""Look at everything that can be known before a run, and print it. Nothing is fetched and nothing trained."""
 
 import sys
 
@@ -9,30 +9,34 @@ MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
 
-def main(config):
-    """Print what is found; returns the number of faults. ``config`` is the study's configuration as a dictionary."""
+def main(config, log):
+    """Print what is found, and write it to ``log``; returns the number of faults.
+
+    Args:
+        config: the study's configuration as a dictionary.
+    """
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, record=True)
     if not console.is_terminal:
         console.width = WIDTH
     study = settings.load(config)
     cells = grid.cells(study.grid)
     shape, origin = check.architecture(study)
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
-    findings = [*check.access(study), check.space(study, cells, shape)]
+    estimate = resources.Estimate(study, cells)
+    findings = [*check.access(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
-    rows = check.fits(study, cells, held, shape)
+    rows = check.fits(study, estimate, held, shape)
     findings += memory_findings(rows, held, this)
     for finding in findings:
         console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
     console.print()
-    console.print(memory_table(rows, held, study.execution.micro_batch_tokens, origin))
+    console.print(memory_table(rows, held, study.execution.micro_batch_tokens or resources.TOKENS, origin))
     console.print()
-    estimate = resources.Estimate(study, cells)
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
@@ -41,6 +45,7 @@ def main(config):
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
+    console.save_text(log)
     return len(faults)
 
 
@@ -135,4 +140,4 @@ def cost_notes(predicted, cost, done, results, measured):
 
 if __name__ == "__main__":
     records.check_places()
-    sys.exit(1 if main({name: block for name, block in snakemake.config.items()}) else 0)
+    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)

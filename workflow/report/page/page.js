@@ -218,7 +218,8 @@
   }
 
   function lossCurve({ step, loss }) {
-    const [width, height, left, right, top, bottom] = [620, 240, 52, 12, 10, 38];
+    const width = Math.min(620, window.innerWidth - 60); // so that its text keeps its size on a phone
+    const [height, left, right, top, bottom] = [240, 52, 12, 10, 38];
     const [low, high] = [Math.min(...loss), Math.max(...loss)];
     const room = (high - low) * 0.05 || 0.1;
     const x = (value) => left + ((width - left - right) * value) / (step[step.length - 1] || 1);

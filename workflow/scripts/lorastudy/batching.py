@@ -34,10 +34,17 @@ def pack(texts, device="cpu"):
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
     ids = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
+
+    def there(values):
+        tensor = torch.from_numpy(values)
+        if torch.device(device).type == "cuda":  # a copy from pageable memory would wait for the GPU's queue
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
     return Pack(
-        input_ids=torch.from_numpy(ids)[None].to(device, non_blocking=True),
-        position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(device, non_blocking=True),
-        boundaries=torch.from_numpy(boundaries).to(device, non_blocking=True),
+        input_ids=there(ids)[None],
+        position_ids=there(positions.astype(np.int64))[None],
+        boundaries=there(boundaries),
         max_length=int(lengths.max()),
     )
 

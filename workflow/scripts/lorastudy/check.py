@@ -195,42 +195,49 @@ def architecture(study, study_directory="."):
     return records.read_json(llama), f"resources/architectures/{llama.name}" + ("" if known else ", assumed")
 
 
-def fits(study, cells, devices, shape):
+def fits(study, estimate, devices, shape):
     """What holds which cells: a row for each (method, targets, r), which alone decide.
 
     Args:
-        cells: ``grid.Cell`` by id.
+        estimate: ``resources.Estimate``, for cells and number of classes.
         shape: the model's configuration as a dictionary.
 
     Returns:
-        list of (method, targets, r, cells, GiB at the configured micro-batch, [``memory.Fit`` or None a device]).
+        list of (method, targets, r, cells, GiB with ``resources.TOKENS`` a micro-batch or as many as are configured,
+        [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
-    classes = resources.classes(study)
-    groups = Counter((cell.method, cell.targets, cell.r) for cell in cells.values())
-    example = {(cell.method, cell.targets, cell.r): cell for cell in cells.values()}
+    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    cells = estimate.cells.values()
+    groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
+    example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
+    # as the engine chooses: no more than an optimizer step has, at least one text, or what is configured
+    most = study.training.batch_size * study.data.max_length if tokens is None else tokens
+    longest = study.data.max_length if tokens is None else tokens
     rows = []
     for key, count in sorted(groups.items()):
         cell = example[key]
         need = memory.gpu_memory_gib(
-            shape, classes, cell, execution.micro_batch_tokens,
-            evaluation_tokens=execution.evaluation_tokens, **options,
-        )  # fmt: skip
+            shape,
+            estimate.classes,
+            cell,
+            tokens or resources.TOKENS,
+            layers or 0,
+            execution.evaluation_tokens,
+            **options,
+        )
         found = [
-            memory.fit(
-                shape, classes, cell, device.gib,
-                most_tokens=execution.micro_batch_tokens, longest=study.data.max_length, **options,
-            )
+            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, **options)
             for device in devices
-        ]  # fmt: skip
+        ]
         rows.append((*key, count, need, found))
     return rows
 
 
-def space(study, cells, shape, study_directory="."):
+def space(study, estimate, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
     place = Path(study_directory).absolute()
-    classes, size = resources.classes(study), memory.NUMBER[study.model.dtype]
+    cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
     if not (place / "results" / "model" / "base").exists():
         need += memory.base(shape, False, study.model.dtype)
@@ -238,7 +245,7 @@ def space(study, cells, shape, study_directory="."):
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
         if not (place / "results" / "cells" / name / "adapter").exists():
-            need += size * paper.trainable_parameters(shape, classes, cell.targets, study.lora.head, cell.r)
+            need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
     return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")

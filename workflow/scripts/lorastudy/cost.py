@@ -34,10 +34,13 @@ def table(summary, cost):
     frame["energy_kwh"] = measured.fillna(estimated)
     frame["co2e_kg"] = _times(frame.energy_kwh, cost["carbon_intensity"], 1 / 1000)
     frame["money"] = _times(frame.hours, cost["price_per_hour"], 1)
-    frame["energy_source"] = "no meter on this device, and `cost.power_watts` is empty"
-    frame.loc[done.kind == "baseline", "energy_source"] = "not metered in evaluation, and `cost.power_watts` is empty"
+    noted = done.energy_reason.astype("str").where(done.energy_reason.notna())
+    unmetered = done.kind.map({"cell": "no meter", "baseline": "not metered in evaluation"})
+    frame["energy_source"] = noted.fillna(unmetered) + ", and `cost.power_watts` is empty"
     frame.loc[estimated.notna(), "energy_source"] = ESTIMATED
     frame.loc[measured.notna(), "energy_source"] = MEASURED
+    shared = measured.notna() & noted.notna()
+    frame.loc[shared, "energy_source"] = f"{MEASURED}: " + noted[shared]
     return frame
 
 
@@ -74,7 +77,9 @@ def gaps(table, cost):
     lines = []
     for reason, part in table[table.energy_kwh.isna()].groupby("energy_source", sort=False):
         lines.append(f"Energy of {_results(len(part))} is empty: {reason}.")
-    if (table.energy_source == MEASURED).any():
+    for reason, part in table[table.energy_source.str.startswith(f"{MEASURED}: ")].groupby("energy_source", sort=False):
+        lines.append(f"Energy of {_results(len(part))} is {reason}.")
+    if table.energy_source.str.startswith(MEASURED).any():
         lines.append(
             "Measured energy is that of the GPU in training; the rest of the machine and evaluation are not in it."
         )

@@ -7,8 +7,8 @@ kept than its backward pass cannot cheaply compute again; 4-bit weights are expa
 buffer; the last layer computes all but keys and values for the last token of each text alone, since nothing else
 reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit.
 
-The adapters are float32 parameters and enter the computation rounded to the base's number format; their gradients
-come out in float32.
+The adapters are float32 parameters and enter the computation rounded to the base's number format. The backward pass
+adds their gradients, in float32, to the parameters' ``grad`` itself, where autograd would start a kernel for each.
 """
 
 import logging
@@ -113,9 +113,10 @@ class Stack:
         linears = [getattr(module, "base_layer", module) for module in modules]
         self.scratch = scratch
         self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
-        self.quantized = [linear.weight for linear in linears if type(linear).__name__ == "Linear4bit"]
-        if self.quantized:
-            scratch.reserve(self.shape, self.quantized[0])
+        self.quantized = None
+        if type(linears[0]).__name__ == "Linear4bit":
+            self.quantized = Quantized([linear.weight for linear in linears])
+            scratch.reserve(self.shape, linears[0].weight)
         else:
             self.stacked = _stacked([linear.weight for linear in linears])
         self.adapters, self.parameters, self.scale, self.kept = [], [], 1.0, None
@@ -132,14 +133,7 @@ class Stack:
 
     def weight(self):
         """All weights, shape (sum of outputs, inputs); valid until any stack is asked again."""
-        if not self.quantized:
-            return self.stacked
-        whole, start = self.scratch.take(self.shape), 0
-        for packed in self.quantized:
-            rows = packed.quant_state.shape[0]
-            kernels.expand(packed, whole[start : start + rows])
-            start += rows
-        return whole
+        return self.stacked if self.quantized is None else self.quantized.expand(self.scratch.take(self.shape))
 
     def down(self, dtype):
         """First factors of all adapters below each other, shape (sum of ranks, inputs)."""
@@ -171,21 +165,21 @@ class Stack:
             y[:, columns].addmm_(inner[:, ranks], up.T)
         return y, inner
 
-    def up_gradients(self, dy, inner):
-        """Gradient of the inner values before their scaling, and of the second factors."""
+    def inner_gradient(self, dy, inner):
+        """Gradient of the inner values before their scaling. Adds those of the second factors to the parameters'."""
         if not self.adapters:
-            return None, []
+            return None
         d = dy.new_empty(inner.shape)
         for columns, ranks, up in self.ups(dy.dtype):
             d[:, ranks].addmm_(dy[:, columns], up, beta=0, alpha=self.scale)
-        return d, [_wide_product(dy[:, columns].T, inner[:, ranks]) for columns, ranks in self.adapters]
+        for parameter, (columns, ranks) in zip(self.parameters[1::2], self.adapters):
+            _accumulate(parameter, dy[:, columns].T, inner[:, ranks])
+        return d
 
-    def down_gradients(self, d, x):
-        """Gradients of the first factors."""
-        if not self.adapters:
-            return []
-        whole = _wide_product(d.T, x)
-        return [whole[ranks] for _, ranks in self.adapters]
+    def outer_gradients(self, d, x):
+        """Add the gradients of the first factors to the parameters'."""
+        for parameter, (_, ranks) in zip(self.parameters[::2], self.adapters):
+            _accumulate(parameter, d[:, ranks].T, x)
 
     def input_gradient(self, dy, d):
         """Gradient of the input."""
@@ -193,6 +187,63 @@ class Stack:
         if self.adapters:
             dx.addmm_(d, self.down(dy.dtype))
         return dx
+
+
+class Quantized:
+    """NF4 weights of the linear layers of a stack, expanded together.
+
+    On a GPU their parts are moved into one tensor each, where the blocks allow it; the layers see their own.
+
+    Args:
+        weights: ``bitsandbytes.nn.Params4bit``.
+    """
+
+    def __init__(self, weights):
+        self.weights, self.joined = weights, None
+        states = [weight.quant_state for weight in weights]
+        if not weights[0].is_cuda or not all(map(_doubly_quantized, states)):
+            return
+        import torch
+
+        data = _moved([weight.data.reshape(-1) for weight in weights])
+        scales = _moved([state.absmax for state in states])
+        outer = _moved([state.state2.absmax for state in states])
+        for weight, state, *parts in zip(weights, states, data[1], scales[1], outer[1]):
+            weight.data, state.absmax, state.state2.absmax = parts[0].view(weight.shape), parts[1], parts[2]
+        offsets = torch.cat([state.offset.reshape(1).expand(len(part)) for state, part in zip(states, outer[1])])
+        self.joined = (data[0], states[0].code, scales[0], states[0].state2.code, outer[0], offsets.contiguous())
+
+    def expand(self, out):
+        """Write all weights to ``out``, to the last bit as bitsandbytes expands them."""
+        from bitsandbytes.functional import dequantize_4bit
+
+        if self.joined is not None:
+            return kernels.expand(*self.joined, out)
+        start = 0
+        for weight in self.weights:
+            rows = weight.quant_state.shape[0]
+            out[start : start + rows] = dequantize_4bit(weight.data, weight.quant_state)
+            start += rows
+        return out
+
+
+def _doubly_quantized(state):
+    """Whether a weight is in the form that ``kernels.expand`` reads, its blocks of scales not shared with the next."""
+    return (
+        state.quant_type == "nf4"
+        and state.blocksize == 64
+        and state.nested
+        and state.state2.blocksize == 256
+        and len(state.absmax) % 256 == 0
+    )
+
+
+def _moved(tensors):
+    """One tensor of several flat ones, and its parts."""
+    import torch
+
+    whole = torch.cat(tensors)
+    return whole, whole.split([len(tensor) for tensor in tensors])
 
 
 class Rounded:
@@ -212,10 +263,8 @@ class Rounded:
         self.parts, self.state = [], None
         for stacks in groups:
             first = stacks[0]
-            if not first.adapters or first.parameters[0].dtype == dtype and len(first.adapters) == 1:
-                continue
-            rank = first.adapters[0][1].stop
-            if rank > KEPT_RANK:
+            rank = first.adapters[0][1].stop if first.adapters else 0
+            if not 0 < rank <= KEPT_RANK:
                 continue
             # of small factors one block-diagonal matrix makes one product of several
             block = rank <= BLOCK_RANK
@@ -275,17 +324,19 @@ def _joined(parameters, dtype):
     return (torch.cat(parameters) if len(parameters) > 1 else parameters[0]).to(dtype)
 
 
-def _wide_product(a, b):
-    """a @ b in float32, the format that the matrix units sum in."""
+def _accumulate(parameter, a, b):
+    """Add a @ b to a parameter's gradient, in the float32 that the matrix units sum in."""
     import torch
 
-    if a.is_cuda and a.dtype != torch.float32:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return (a @ b).float()
-
-
-def _interleaved(first, second):
-    return [gradient for pair in zip(first, second) for gradient in pair]
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    total = parameter.grad
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    elif a.is_cuda:
+        torch.ops.aten.addmm.dtype_out(total, a, b, total.dtype, out=total)
+    else:
+        total.add_(a @ b)
 
 
 class Scratch:
@@ -417,14 +468,15 @@ def _functions():
             kernels.rotate(d_query, cos, sin, layer.width, out=parts[0], backward=True)
             kernels.rotate(d_key, cos, sin, layer.width, out=parts[1], backward=True)
             parts[2].copy_(d_value)
-            d, up = stack.up_gradients(dy, inner)
+            d = stack.inner_gradient(dy, inner)
             norm = layer.input_norm
             if ctx.needs_input_grad[0]:
                 dx = stack.input_gradient(dy, d)
                 d_hidden, x = kernels.norm_backward(dx, hidden, rstd, norm.weight, d_residual)
             else:
                 d_hidden, x = None, kernels.norm(hidden, norm.weight, norm.variance_epsilon)[0]
-            return d_hidden, None, None, None, None, *_interleaved(stack.down_gradients(d, x), up)
+            stack.outer_gradients(d, x)
+            return d_hidden, None, None, None, None, *[None] * len(layer.attention_parameters)
 
     class BeforeLast(torch.autograd.Function):
         """As ``Before``, with queries and residual stream of the last token of each text alone."""
@@ -452,8 +504,8 @@ def _functions():
             dq = kernels.rotate(
                 d_query, cos[ends], sin[ends], layer.width, out=torch.empty_like(d_query), backward=True
             )
-            d, up = layer.key_value.up_gradients(dy, inner)
-            d_inner, query_up = layer.query.up_gradients(dq, query_inner)
+            d = layer.key_value.inner_gradient(dy, inner)
+            d_inner = layer.query.inner_gradient(dq, query_inner)
             norm = layer.input_norm
             if ctx.needs_input_grad[0]:
                 dx = layer.key_value.input_gradient(dy, d)
@@ -462,11 +514,9 @@ def _functions():
                 d_hidden, x = kernels.norm_backward(dx, hidden, rstd, norm.weight, skip)
             else:
                 d_hidden, x = None, kernels.norm(hidden, norm.weight, norm.variance_epsilon)[0]
-            return (
-                d_hidden, None, None, None, None,
-                *_interleaved(layer.query.down_gradients(d_inner, x[ends]), query_up),
-                *_interleaved(layer.key_value.down_gradients(d, x), up),
-            )  # fmt: skip
+            layer.query.outer_gradients(d_inner, x[ends])
+            layer.key_value.outer_gradients(d, x)
+            return d_hidden, None, None, None, None, *[None] * len(layer.attention_parameters)
 
     class After(torch.autograd.Function):
         """From attention's output and the residual stream to the stream after the feed-forward block."""
@@ -490,21 +540,21 @@ def _functions():
         def backward(ctx, d_result):
             mixed, out_inner, middle, rstd, inner, gate_up, down_inner = ctx.saved_tensors
             layer = ctx.layer
-            d, down_up = layer.down.up_gradients(d_result, down_inner)
+            d = layer.down.inner_gradient(d_result, down_inner)
             d_product = layer.down.input_gradient(d_result, d)
             dy, product = kernels.swiglu_backward(d_product, gate_up, product=bool(layer.down.adapters))
             del d_product
-            down = _interleaved(layer.down.down_gradients(d, product), down_up)
+            layer.down.outer_gradients(d, product)
             del product
-            d, up = layer.gate_up.up_gradients(dy, inner)
+            d = layer.gate_up.inner_gradient(dy, inner)
             dx = layer.gate_up.input_gradient(dy, d)
             del dy
             d_middle, x = kernels.norm_backward(dx, middle, rstd, layer.inner_norm.weight, d_result)
             del dx
-            feed = _interleaved(layer.gate_up.down_gradients(d, x), up)
-            d, up = layer.out.up_gradients(d_middle, out_inner)
-            out = _interleaved(layer.out.down_gradients(d, mixed), up)
-            return layer.out.input_gradient(d_middle, d), d_middle, None, *out, *feed, *down
+            layer.gate_up.outer_gradients(d, x)
+            d = layer.out.inner_gradient(d_middle, out_inner)
+            layer.out.outer_gradients(d, mixed)
+            return layer.out.input_gradient(d_middle, d), d_middle, None, *[None] * len(layer.feed_parameters)
 
     _FUNCTIONS.update(before=Before, before_last=BeforeLast, after=After)
     return _FUNCTIONS

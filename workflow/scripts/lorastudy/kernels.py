@@ -107,21 +107,16 @@ def swiglu_backward(gradient, gate_up, product):
     return inner, F.silu(gate) * up if product else None
 
 
-def expand(packed, out):
-    """Weights from their NF4 form, to the last bit as bitsandbytes expands them.
+def expand(packed, code, scales, scale_code, outer_scales, offsets, out):
+    """Weights from NF4 with double quantization (Dettmers et al. 2023), on a GPU.
+
+    A weight is code[4 bits] * scale of its block of 64; a scale is scale_code[8 bits] * outer scale + offset of its
+    block of 256.
 
     Args:
-        packed: ``bitsandbytes.nn.Params4bit``.
+        packed: two weights a byte, the first in the upper half.
         out: where they go, in the format that they compute in.
     """
-    from bitsandbytes.functional import dequantize_4bit
-
-    state = packed.quant_state
-    if not packed.is_cuda:  # bitsandbytes has no form with a place for the result on a CPU
-        return out.copy_(dequantize_4bit(packed.data, state))
-    if state.quant_type != "nf4" or state.blocksize != 64 or not state.nested or state.state2.blocksize != 256:
-        return dequantize_4bit(packed.data, state, out=out)
     from lorastudy import triton_kernels
 
-    inner = state.state2
-    return triton_kernels.expand(packed.data, state.code, state.absmax, inner.code, inner.absmax, state.offset, out)
+    return triton_kernels.expand(packed, code, scales, scale_code, outer_scales, offsets, out)

@@ -248,7 +248,7 @@ def fit(
         if level is None:
             whole = need(tokens, 0).total
             a_layer = (whole - need(tokens, 1).total) or 1
-            level = min(max(0, math.ceil((whole - available) / a_layer)), count - 1)
+            level = min(max(0, math.ceil((whole - available) / a_layer)), count - 1) if whole > available else 0
         if need(tokens, level).total > available:
             continue
         again = min(level / count, 1)

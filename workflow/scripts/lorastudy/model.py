@@ -406,8 +406,9 @@ def save_adapters(peft_model, directory, base):
         config.base_model_name_or_path = base["name"]
         config.revision = base["revision"]
     compute = _compute_dtype(peft_model)
+    # copies, because training holds all that it trains in one tensor
     state = {
-        name: value.to(compute) if "lora_" in name and f".{HEAD}." not in name else value
+        name: value.clone() if f".{HEAD}." in name else value.to(compute, copy=True) if "lora_" in name else value
         for name, value in peft_model.state_dict().items()
     }
     # no embedding is trained: PEFT need not ask the hub for its size

@@ -4,6 +4,10 @@ from lorastudy import captions, panels, style, tuning
 
 LEVEL = 0.05  # of the tests; the intervals are 95% ones
 HEIGHT = 9.0  # the most that a page holds, inches
+WORDS = {
+    "fontsize": 5.5, "va": "center", "color": style.DARK,
+    "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
+}  # fmt: skip
 
 
 def lora_against_qlora(results, look):
@@ -26,15 +30,7 @@ def lora_against_qlora(results, look):
             if len(singles) > 1:
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
             if text := _lost(runs):
-                axes.annotate(
-                    text,
-                    (0.01, y),
-                    xycoords=("axes fraction", "data"),
-                    va="center",
-                    fontsize=5.5,
-                    color=style.DARK,
-                    bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
-                )
+                axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), **WORDS)
         style.title(axes, panels.title(panel), len(each))
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
@@ -127,12 +123,11 @@ def _average(results):
 def _intervals(differences):
     if differences.empty:
         return ""
-    several = differences.seeds.max() > 1
-    return (
-        "Bars are 95% intervals of the paired difference, over texts and seeds; small points are single seeds."
-        if several
-        else "Bars are 95% intervals of the paired difference over texts, for one seed alone."
-    )
+    single = (differences.seeds == 1).sum()
+    if single == len(differences):
+        return "Bars are 95% intervals of the paired difference over texts, for one seed alone."
+    text = "Bars are 95% intervals of the paired difference, over texts and seeds; small points are single seeds."
+    return text + f" For {single} pairs with one common seed they are over texts alone." * bool(single)
 
 
 def _signed(value):

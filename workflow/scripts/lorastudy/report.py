@@ -63,6 +63,7 @@ LABELS = {
     "memory_meter": ("Memory measured as", "text"),
     "resumes": ("Resumes", "whole"),
     "micro_batch_tokens": ("Tokens a micro-batch", "whole"),
+    "checkpointed_layers": ("Checkpointed layers", "whole"),
     "final_loss": ("Final training loss", "number"),
     "diverged_step": ("Diverged at step", "whole"),
     "diverged_learning_rate": ("Learning rate there", "number"),
@@ -72,6 +73,7 @@ LABELS = {
     "device": ("Device", "text"),
     "hours": ("Device hours", "number"),
     "energy_kwh": ("Energy (kWh)", "number"),
+    "energy_reason": ("Energy", "text"),
     "co2e_kg": ("CO2e (kg)", "number"),
     "money": ("Money", "number"),
     "time_utc": ("Finished (UTC)", "text"),
@@ -88,8 +90,8 @@ SCORES = (
 FACTS = (
     "n_test", "validation_accuracy", "trainable_parameters", "trainable_percent", "steps", "samples", "tokens",
     "seconds", "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter",
-    "resumes", "micro_batch_tokens", "final_loss", "diverged_step", "diverged_learning_rate", "evaluation_seconds",
-    "evaluation_tokens_per_second", "evaluation_peak_memory_gib", "hours", "energy_kwh", "co2e_kg", "money", "device",
+    "resumes", "micro_batch_tokens", "checkpointed_layers", "final_loss", "diverged_step", "diverged_learning_rate", "evaluation_seconds",
+    "evaluation_tokens_per_second", "evaluation_peak_memory_gib", "hours", "energy_kwh", "energy_reason", "co2e_kg", "money", "device",
     "time_utc",
 )  # fmt: skip
 

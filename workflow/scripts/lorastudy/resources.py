@@ -45,23 +45,29 @@ class Estimate:
         self.peak = _peak(gpu)
         self.longest = longest
 
-    def finetune_minutes(self, cell):
+    def finetune_flop(self, cell):
+        """Floating-point operations of training a cell."""
         one = self.cells[cell]
-        trainable = self._trainable(one)
         tokens = self._tokens("train") * self.study.training.epochs
         # forward, backward without gradients of frozen weights, checkpointed layers' second forward: 2 FLOP a weight each
-        flop = tokens * (6 * self._weights() + 6 * trainable) * (QLORA if one.method == "qlora" else 1)
-        return self._minutes(f"finetune.{cell}", flop)
+        return tokens * (6 * self._weights() + 6 * self._trainable(one)) * (QLORA if one.method == "qlora" else 1)
+
+    def evaluate_flop(self, cell):
+        flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
+        return flop * (QLORA if self.cells[cell].method == "qlora" else 1)
+
+    def baseline_flop(self, baseline):
+        """The prompt is longer than the text alone, by some dozen tokens."""
+        return 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
+
+    def finetune_minutes(self, cell):
+        return self._minutes(f"finetune.{cell}", self.finetune_flop(cell))
 
     def evaluate_minutes(self, cell):
-        one = self.cells[cell]
-        flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
-        return self._minutes(f"evaluate.{cell}", flop * (QLORA if one.method == "qlora" else 1))
+        return self._minutes(f"evaluate.{cell}", self.evaluate_flop(cell))
 
     def baseline_minutes(self, baseline):
-        """The prompt is longer than the text alone, by some dozen tokens."""
-        flop = 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
-        return self._minutes(f"zero_shot.{baseline}", flop)
+        return self._minutes(f"zero_shot.{baseline}", self.baseline_flop(baseline))
 
     def quantize_minutes(self):
         return self._minutes("quantize_model", 0)
@@ -88,9 +94,9 @@ class Estimate:
             # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
             tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
             layers = execution.checkpointed_layers or 0
-            need = memory.training(self.architecture, self._classes(), one, tokens, layers, **options)
+            need = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
         else:
-            need = memory.evaluation(self.architecture, self._classes(), one, execution.evaluation_tokens, **options)
+            need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
         size = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / 2**20
         return math.ceil(size * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
 
@@ -111,7 +117,7 @@ class Estimate:
 
     def _trainable(self, cell):
         return memory.paper.trainable_parameters(
-            self.architecture, self._classes(), cell.targets, self.study.lora.head, cell.r
+            self.architecture, self.classes, cell.targets, self.study.lora.head, cell.r
         )
 
     def _weights(self):
@@ -120,7 +126,9 @@ class Estimate:
     def _base_bytes(self):
         return memory.base(self.architecture, False, self.study.model.dtype)
 
-    def _classes(self):
+    @property
+    def classes(self):
+        """Number of classes; the paper's where only the data will tell."""
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
         return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
 

@@ -37,6 +37,7 @@ LOG_COLUMNS = [
 
 
 CPU_MICRO_BATCH_TOKENS = 8192
+ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
 class TrainingError(ValueError):
@@ -80,7 +81,9 @@ class Progress:
 class Optimizer:
     """AdamW on float32 masters of a model's trainable parameters.
 
-    A parameter that is float32 already is its own master.
+    All masters lie in one tensor for the adapters and one for the head, their gradients likewise, so that a step is a
+    few kernels and not a few for each of hundreds of parameters. A parameter that is float32 becomes a part of its
+    tensor; one in another format has its master there.
 
     Args:
         peft_model: its parameters that require gradients are optimised.
@@ -93,42 +96,57 @@ class Optimizer:
         from transformers import get_scheduler
 
         self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
-        self.masters = {
-            name: p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
-            for name, p in self.parameters.items()
-        }
-        head = [name for name in self.masters if f".{model.HEAD}." in name]
+        head = [name for name in self.parameters if f".{model.HEAD}." in name]
+        self.masters, self.flat = {}, {}
+        for kind, names in (("adapters", [n for n in self.parameters if n not in head]), ("head", head)):
+            self.flat[kind] = self._flatten({name: self.parameters[name] for name in names})
         self.rates = (training.learning_rate, training.head_learning_rate or training.learning_rate)
         self.adamw = torch.optim.AdamW(
-            [
-                {"params": [p for name, p in self.masters.items() if name not in head]},
-                {"params": [self.masters[name] for name in head]},
-            ],
-            weight_decay=training.weight_decay,
-            fused=True,
+            [{"params": [flat]} for flat in self.flat.values()], weight_decay=training.weight_decay, fused=True
         )
         warmup = math.ceil(training.warmup_ratio * steps)
         # transformers' schedules as functions of the step: nothing to restore after a resume
         self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
         self.max_norm = training.max_grad_norm
-        self.failed = torch.zeros((), device=next(iter(self.masters.values())).device)
+        self.failed = torch.zeros((), device=self.flat["head"].device)
+
+    def _flatten(self, parameters):
+        """One float32 tensor of all values, with one of all gradients; masters become parts of it."""
+        import torch
+
+        places, size = {}, 0
+        for name, p in parameters.items():
+            places[name] = slice(size, size + p.numel())
+            size += -(-p.numel() // ALIGNMENT) * ALIGNMENT
+        place = next(iter(parameters.values())).device
+        flat = torch.nn.Parameter(torch.zeros(size, device=place))
+        flat.grad = torch.zeros_like(flat)
+        for name, p in parameters.items():
+            part = flat.detach()[places[name]].view(p.shape)
+            part.copy_(p.detach())
+            self.masters[name] = p if p.dtype == torch.float32 else torch.nn.Parameter(part)
+            self.masters[name].data = part
+            self.masters[name].grad = flat.grad[places[name]].view(p.shape)
+        return flat
+
+    def _copies(self):
+        """Masters with the parameters that are their rounded copies."""
+        return [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
 
     def collect(self):
         """Add the gradients of a micro-batch to the masters', in float32."""
         import torch
 
-        copies = [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
-        for master, parameter in copies:
-            if parameter.grad is not None and master.grad is None:
-                master.grad = torch.zeros_like(master)
-        present = [(master, p) for master, p in copies if p.grad is not None]
+        present = [(master, p) for master, p in self._copies() if p.grad is not None]
         if present:
             torch._foreach_add_([m.grad for m, _ in present], [p.grad.float() for _, p in present])
-        for _, parameter in copies:
+        for _, parameter in present:
             parameter.grad = None
 
     def clear(self):
-        for parameter in (*self.parameters.values(), *self.masters.values()):
+        for flat in self.flat.values():
+            flat.grad.zero_()
+        for _, parameter in self._copies():
             parameter.grad = None
 
     def step(self, index, loss):
@@ -146,7 +164,7 @@ class Optimizer:
         import torch
 
         limit = math.inf if self.max_norm is None else self.max_norm
-        norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), limit)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.flat.values()), limit)
         seen = torch.stack([loss.float(), norm.float()])
         self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
         # how torch's gradient scaler tells a fused optimizer to leave everything as it is
@@ -154,12 +172,16 @@ class Optimizer:
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
-        copies = [(p, self.masters[name]) for name, p in self.parameters.items() if p is not self.masters[name]]
-        if copies:
-            with torch.no_grad():
-                torch._foreach_copy_([p for p, _ in copies], [m for _, m in copies])
+        self._round()
         self.clear()
         return seen
+
+    def _round(self):
+        import torch
+
+        if copies := self._copies():
+            with torch.no_grad():
+                torch._foreach_copy_([p for _, p in copies], [master for master, _ in copies])
 
     def rate(self, index):
         """The adapters' learning rate at a step."""
@@ -167,10 +189,11 @@ class Optimizer:
 
     def tensors(self):
         """Everything that a checkpoint must hold of masters and moments, by name."""
-        kept = {f"master.{name}": master for name, master in self.masters.items()}
-        for name, master in self.masters.items():
-            for key, value in self.adamw.state.get(master, {}).items():
-                kept[f"{key}.{name}"] = value
+        kept = {}
+        for kind, flat in self.flat.items():
+            kept[f"master.{kind}"] = flat
+            for key, value in self.adamw.state.get(flat, {}).items():
+                kept[f"{key}.{kind}"] = value
         return kept
 
     def restore(self, tensors):
@@ -178,12 +201,12 @@ class Optimizer:
         import torch
 
         with torch.no_grad():
-            for name, master in self.masters.items():
-                master.copy_(tensors[f"master.{name}"])
-                self.parameters[name].copy_(master)
-                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
-                # clones, because a tensor read from a file may share its memory map; the step count stays where AdamW wants it
-                self.adamw.state[master] = {key: tensors[f"{key}.{name}"].clone().to(master.device) for key in keys}
+            for kind, flat in self.flat.items():
+                flat.copy_(tensors[f"master.{kind}"])
+                keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{kind}" in tensors]
+                # clones, because a tensor read from a file may share its memory map
+                self.adamw.state[flat] = {key: tensors[f"{key}.{kind}"].clone().to(flat.device) for key in keys}
+        self._round()
 
 
 class StopSignal:
@@ -249,6 +272,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     model.set_training(peft_model, True)
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     meter, spent = energy.Meter(), progress.joules
+    clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
     saved = begun
 
@@ -281,10 +305,10 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.samples += len(plan[index])
         progress.tokens += sum(lengths[i] for i in plan[index])
         progress.window.append(loss)
-        now = time.monotonic()
-        progress.seconds = before + now - begun
+        elapsed = clock.until(seen)
+        progress.seconds = before + elapsed
         if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
-            pace = (now - begun) / (progress.step - first)
+            pace = elapsed / (progress.step - first)
             _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
         return True
 
@@ -322,6 +346,21 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     return progress
 
 
+class _Clock:
+    """Seconds until a step was computed: by the device's own events, since the host runs ahead of it."""
+
+    def __init__(self, place):
+        import torch
+
+        self.begun, self.event = time.monotonic(), None
+        if place.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record()
+
+    def until(self, seen):
+        return self.event.elapsed_time(seen.event) / 1000 if self.event else time.monotonic() - self.begun
+
+
 class _Seen:
     """A few numbers on their way from the device, which are waited for when they are read."""
 
@@ -333,7 +372,7 @@ class _Seen:
         if values.is_cuda:
             self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.values.copy_(values, non_blocking=True)
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event(enable_timing=True)
             self.event.record()
 
     def read(self):

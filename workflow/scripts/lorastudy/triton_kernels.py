@@ -92,11 +92,12 @@ def _swiglu_backward(gradient, gate_up, inner, product, columns, PRODUCT: tl.con
 
 
 @triton.jit
-def _expand(packed, code, scales, scale_code, outer_scales, offset, out, blocks, BLOCKS: tl.constexpr):
+def _expand(packed, code, scales, scale_code, outer_scales, offsets, out, blocks, BLOCKS: tl.constexpr):
     block = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS)
     inside = block < blocks
     scale = tl.load(scale_code + tl.load(scales + block, mask=inside, other=0).to(tl.int32))
-    scale = scale * tl.load(outer_scales + block // 256, mask=inside, other=0.0) + tl.load(offset)
+    scale = scale * tl.load(outer_scales + block // 256, mask=inside, other=0.0)
+    scale += tl.load(offsets + block // 256, mask=inside, other=0.0)
     place = block[:, None] * 32 + tl.arange(0, 32)[None, :]
     byte = tl.load(packed + place, mask=inside[:, None], other=0).to(tl.int32)
     first, second = tl.load(code + (byte >> 4)) * scale[:, None], tl.load(code + (byte & 15)) * scale[:, None]
@@ -159,12 +160,12 @@ def swiglu_backward(gradient, gate_up, product):
     return inner, again
 
 
-def expand(packed, code, scales, scale_code, outer_scales, offset, out):
+def expand(packed, code, scales, scale_code, outer_scales, offsets, out):
     """NF4 with double quantization: blocks of 64 numbers, their scales in blocks of 256."""
     blocks = scales.numel()
     # without fused multiply-add, so that a scale has the bits that two roundings give
     _expand[(triton.cdiv(blocks, 64),)](
-        packed, code, scales, scale_code, outer_scales, offset, out, blocks, BLOCKS=64, num_warps=4,
+        packed, code, scales, scale_code, outer_scales, offsets, out, blocks, BLOCKS=64, num_warps=4,
         enable_fp_fusion=False,
     )  # fmt: skip
     return out
