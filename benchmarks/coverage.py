@@ -1,6 +1,6 @@
 """Do the intervals, tests and verdicts keep what they promise? Simulated studies with a known truth.
 
-    python benchmarks/coverage.py [STUDIES] > benchmarks/results/coverage.md
+    python benchmarks/coverage.py [STUDIES [PROCESSES]] > benchmarks/results/coverage.md
 
 Each study has the grid of the demo (two methods, two target sets, three r at one alpha, three alpha at one r), 400
 test texts of varying difficulty that all classifiers share, and runs that scatter around their cell's accuracy, partly
@@ -9,8 +9,8 @@ truth is that of all runs with this seed: what another seed would move all cells
 """
 
 import sys
-import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -147,6 +147,10 @@ def one_study(generator, accuracy, table, contrasts, spread, counts, verdicts):
         counts["accuracy of a point"] += [low <= point[name] <= high, low <= level <= high, 1, 0, 0]
 
 
+def _zeros():
+    return np.zeros(5)
+
+
 def simulate(accuracy, seeds, spread, studies, seed):
     """Many studies.
 
@@ -155,7 +159,7 @@ def simulate(accuracy, seeds, spread, studies, seed):
         of families with a rejected true hypothesis, of families; claim → verdict → number of studies).
     """
     generator = np.random.default_rng(seed)
-    counts, verdicts = defaultdict(lambda: np.zeros(5)), {}
+    counts, verdicts = defaultdict(_zeros), {}
     table = points(seeds)
     contrasts = comparisons.contrasts(table, ["head"])
     for _ in range(studies):
@@ -167,41 +171,53 @@ def percent(part, whole):
     return f"{100 * part / whole:.1f}" if whole else "–"
 
 
-def main(studies):
-    begun = time.monotonic()
-    print("# Coverage of intervals, error of tests and verdicts\n")
-    print(
-        f"From `python benchmarks/coverage.py`: {studies:,} simulated studies a row block, {TEXTS} texts, 20 points, ",
-        end="",
-    )
-    print(
-        f"margin {100 * MARGIN:g} points, runs scattered by {100 * SPREAD:g} point. In percent; the standard error of a rate ",
-        end="",
-    )
-    print(f"of 5% over {studies:,} studies is {100 * np.sqrt(0.05 * 0.95 / studies):.1f}.\n")
-    blocks = [
-        ("No effect; one seed; runs do not scatter", alike, 1, 0.0),
-        ("No effect; one seed; runs scatter", alike, 1, SPREAD),
-        ("No effect; three seeds; runs scatter", alike, 3, SPREAD),
-        ("Every effect at the margin; one seed; runs scatter", at_the_margin, 1, SPREAD),
-        ("Every effect at the margin; three seeds; runs scatter", at_the_margin, 3, SPREAD),
-    ]
-    for number, (title, accuracy, seeds, spread) in enumerate(blocks):
-        counts, verdicts = simulate(accuracy, seeds, spread, studies, number)
-        print(f"## {title}\n")
-        print(
-            "| family | intervals hold the cells' truth | hold these runs' truth | family-wise error |\n|---|---:|---:|---:|"
-        )
-        for family, (held, held_runs, all_of, rejected, families) in counts.items():
-            error = percent(rejected, families) if accuracy is alike and families and "baseline" not in family else "–"
-            print(f"| {family} | {percent(held, all_of)} | {percent(held_runs, all_of)} | {error} |")
-        print("\n| claim | truth | supported | contradicted | open | wrong |\n|---|---|---:|---:|---:|---:|")
-        for claim, truth in TRUE[accuracy].items():
-            rates = [percent(count, studies) for count in (*verdicts[claim].values(), wrong(truth, verdicts[claim]))]
-            print(f"| {claim} | {truth} | {' | '.join(rates)} |")
-        print(flush=True)
-    print(f"Time: {(time.monotonic() - begun) / 60:.0f} min on one thread.", file=sys.stderr)
+BLOCKS = [
+    ("No effect; one seed; runs do not scatter", alike, 1, 0.0),
+    ("No effect; one seed; runs scatter", alike, 1, SPREAD),
+    ("No effect; three seeds; runs scatter", alike, 3, SPREAD),
+    ("Every effect at the margin; one seed; runs scatter", at_the_margin, 1, SPREAD),
+    ("Every effect at the margin; three seeds; runs scatter", at_the_margin, 3, SPREAD),
+]
+HEAD = """# Coverage of intervals, error of tests and verdicts
+
+From `python benchmarks/coverage.py`: {studies:,} simulated studies a section, {texts} texts, 20 points, a margin of
+{margin:g} points, runs that scatter by {spread:g} point. In percent; the standard error of a rate of 5% over {studies:,}
+studies is {error:.1f}.
+
+The cells' truth is the accuracy that a cell has over all runs (with one seed: all runs with that seed), these runs' truth
+the accuracy that the runs at hand have over all texts. With one seed, intervals and tests of single pairs are about these
+runs: where runs scatter they fall short of the cells' truth, as the tables say. Family-wise error: share of families with a
+true hypothesis rejected after correction. Wrong: share of studies with a verdict that the truth forbids; at the margin
+itself either verdict on equality counts as wrong.
+"""
+
+
+def main(studies=STUDIES, processes=1):
+    """Print the page. Its numbers do not depend on the number of processes."""
+    error = 100 * np.sqrt(0.05 * 0.95 / studies)
+    print(HEAD.format(studies=studies, texts=TEXTS, margin=100 * MARGIN, spread=100 * SPREAD, error=error))
+    with ProcessPoolExecutor(processes) as pool:
+        runs = [
+            pool.submit(simulate, accuracy, seeds, spread, studies, number)
+            for number, (_, accuracy, seeds, spread) in enumerate(BLOCKS)
+        ]
+        for (title, accuracy, *_), run in zip(BLOCKS, runs):
+            print_block(title, accuracy, *run.result(), studies)
+
+
+def print_block(title, accuracy, counts, verdicts, studies):
+    print(f"## {title}\n")
+    print("| family | intervals hold the cells' truth | hold these runs' truth | family-wise error |")
+    print("|---|---:|---:|---:|")
+    for family, (held, held_runs, all_of, rejected, families) in counts.items():
+        error = percent(rejected, families) if accuracy is alike and families and "baseline" not in family else "–"
+        print(f"| {family} | {percent(held, all_of)} | {percent(held_runs, all_of)} | {error} |")
+    print("\n| claim | truth | supported | contradicted | open | wrong |\n|---|---|---:|---:|---:|---:|")
+    for claim, truth in TRUE[accuracy].items():
+        rates = [percent(count, studies) for count in (*verdicts[claim].values(), wrong(truth, verdicts[claim]))]
+        print(f"| {claim} | {truth} | {' | '.join(rates)} |")
+    print(flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else STUDIES)
+    main(*map(int, sys.argv[1:]))

@@ -161,6 +161,7 @@ def user_code(bench, method, padding, steps):
     base = workload.classifier(bench.shape, bench.device, torch.bfloat16, quantized=method == "qlora", packed=False)
     if method == "qlora":
         base = prepare_model_for_kbit_training(base)
+    workload.fresh_peak()
     adapted = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules="all-linear"))
     meter = energy.Meter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -192,7 +193,7 @@ def measured(samples, tokens, seconds, joules):
     }
 
 
-def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", optimizer="adamw"):
+def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper"):
     """``training.train`` on packed texts, with the prediction of its peak."""
     import torch
 
@@ -204,7 +205,7 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", opti
     built = watch.read()
     texts, labels = workload.reviews(batch * steps, bench.architecture["vocab_size"], seed=1)
     how = settings.Execution(
-        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, evaluation_tokens=16384, checkpoint_minutes=1e9,
+        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, gpus_per_cell=1, evaluation_tokens=16384, checkpoint_minutes=1e9,
         log_every_steps=1,
     )  # fmt: skip
     progress = training.train(adapted, texts, labels, workload.hyper(batch), how, 0)
@@ -221,7 +222,7 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper", opti
     }  # fmt: skip
     bench.predicted(
         row,
-        memory.training(bench.architecture, workload.CLASSES, cell, pack, checkpointed, head=head, optimizer=optimizer),
+        memory.training(bench.architecture, workload.CLASSES, cell, pack, checkpointed, head=head),
     )
     return bench.rate(row, trainable, checkpointed)
 

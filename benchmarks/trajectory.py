@@ -41,7 +41,7 @@ def curve(shape, device, method, steps, fused, tokens, checkpointed):
     )
     adapted = model.add_adapters(base, workload.cell(method, "all-linear", 8), settings.Lora(0.0, "paper"), fused)
     how = settings.Execution(
-        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, evaluation_tokens=1, checkpoint_minutes=1e9,
+        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, gpus_per_cell=1, evaluation_tokens=1, checkpoint_minutes=1e9,
         log_every_steps=1,
     )  # fmt: skip
     progress = training.train(adapted, *texts(steps), workload.hyper(BATCH), how, 0)

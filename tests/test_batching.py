@@ -38,6 +38,15 @@ def test_micro_batches_hold_every_text_once_within_the_limit():
     assert len(groups) <= 1.25 * sum(lengths) / 100 + 1  # first-fit decreasing needs at most 11/9 of the optimum
 
 
+def test_processes_get_even_shares():
+    lengths = np.random.default_rng(1).integers(5, 50, 16).tolist()
+    groups = batching.micro_batches(lengths, 10_000, processes=4)
+    assert sorted(itertools.chain(*groups)) == list(range(16))
+    filled = [sum(lengths[i] for i in group) for group in groups]
+    assert len(groups) == 4 and max(filled) < 1.2 * min(filled)
+    assert len(batching.micro_batches(lengths, max(filled), processes=3)) % 3 == 0
+
+
 def test_steps_see_every_text_once_an_epoch_in_a_new_order():
     plan = batching.steps(samples=10, batch_size=4, epochs=2, seed=3)
     assert [len(step) for step in plan] == [4, 4, 2, 4, 4, 2]

@@ -136,6 +136,7 @@ def row(difference, se, runs=1, **more):
         (0.001, 0.010, "open"),  # 1.9 standard errors: p = 0.057
         (0.019, 0.010, "open"),  # z = 1.9
         (-0.010, 0.010, "contradicted"),
+        (-0.030, 0.010, "contradicted"),  # a difference is shown, and it is the other way
         (-0.010, 0.030, "open"),  # the margin is one standard error away
     ],
 )

@@ -181,6 +181,15 @@ def test_paired_differences_are_those_of_the_same_texts(study):
     assert f"Of 10 pairs LoRA is better in {better} and QLoRA in 0" in caption
 
 
+@pytest.mark.parametrize("width", [0.003, 0.1, 0.6])
+@pytest.mark.parametrize("targets", [["attention"], ["attention", "all-linear"]])
+def test_differences_of_any_size_have_ticks_with_room(study, targets, width):
+    _, results = study({"grid__targets": targets, "grid__r": [8], "grid__alpha": [32]})
+    wide = results.comparisons.assign(low=-1.17 * width, high=0.83 * width)
+    figure, _ = drawn("lora_against_qlora", dataclasses.replace(results, comparisons=wide))
+    assert_tidy(figure, "lora_against_qlora")
+
+
 def test_costs_draw_the_summary(study):
     _, results = study()
     figure, _ = drawn("accuracy_against_parameters", results)
@@ -359,7 +368,11 @@ ODD = {
     "one r": {"grid__r": [8]},
     "one point": {"grid__r": [8], "grid__alpha": [32]},
     "one method": {"grid__methods": ["qlora"]},
-    "one target set": {"grid__targets": ["all-linear"]},
+    "one target set": {
+        "grid__targets": ["all-linear"],
+        "grid__r": [2**i for i in range(3, 10)],
+        "data__test_size": 100,
+    },
     "one of all": {"grid__methods": ["lora"], "grid__targets": ["attention"], "grid__r": [8], "grid__alpha": [32]},
     "fractions": {"grid__alpha": [0.5, 3, 1000], "grid__r": [1, 7, 4096]},
     "no constants": {"grid__design": "full", "grid__constant_r": None, "grid__constant_alpha": None},

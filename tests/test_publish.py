@@ -57,6 +57,7 @@ def test_a_cell_without_a_result_is_not_trained_for_this(copy_study, snakemake):
     done = snakemake("-d", copy_study, "--cores", 1, f"publish/{CELLS[0]}", check=False)
     assert done.returncode != 0
     assert f"{CELLS[0]} has no result yet; run it first" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_cell_that_diverged_is_refused(tmp_path):

@@ -34,7 +34,8 @@ def test_defaults_come_from_the_schema(config):
     loaded = settings.load(config)
     assert loaded.training.epochs == 1
     assert loaded.lora.head == "paper"
-    assert loaded.execution.micro_batch_tokens == 8192
+    assert loaded.execution.micro_batch_tokens is None
+    assert loaded.execution.evaluation_tokens == 16384
 
 
 def test_the_given_dictionary_is_left_alone(config):

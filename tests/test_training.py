@@ -16,7 +16,12 @@ HYPER = settings.Training(
     weight_decay=0.01, max_grad_norm=1.0, initial_seed=None, order_seed=None,
 )  # fmt: skip
 EXECUTION = settings.Execution(
-    micro_batch_tokens=64, checkpointed_layers=0, evaluation_tokens=256, checkpoint_minutes=10, log_every_steps=1
+    micro_batch_tokens=64,
+    checkpointed_layers=0,
+    gpus_per_cell=1,
+    evaluation_tokens=256,
+    checkpoint_minutes=10,
+    log_every_steps=1,
 )
 CELL = grid.Cell("lora", "all-linear", 4, 8, 1)
 STEPS = 20
@@ -168,7 +173,8 @@ def test_a_signal_keeps_a_checkpoint_and_the_resumed_run_is_bit_identical(
     assert all(torch.equal(value, trained(resumed)[name]) for name, value in trained(expected).items())
 
 
-def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, labels, tmp_path):
+def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, labels, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e9)
     store = checkpoints.Checkpoints(tmp_path, {})
     run(tiny_base, texts, labels, store, checkpoint_minutes=1e-9)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
@@ -177,6 +183,15 @@ def test_checkpoints_come_by_time_and_the_last_two_are_kept(tiny_base, texts, la
     ]
     store.remove()
     assert not tmp_path.exists()
+
+
+def test_checkpoints_that_take_long_are_rare(tiny_base, texts, labels, tmp_path, monkeypatch):
+    """After one that took a tenth of a second none is due for five seconds; the training takes less than one."""
+    store, clock, calls = checkpoints.Checkpoints(tmp_path, {}), iter(range(10**6)), []
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock) / 1000)
+    monkeypatch.setattr(store, "save", lambda *_: calls.append([next(clock) for _ in range(100)]))
+    run(tiny_base, texts, labels, store, checkpoint_minutes=1e-9)
+    assert len(calls) == 1
 
 
 def broken(kind, path):
@@ -300,3 +315,39 @@ def test_saved_adapters_are_what_the_model_computed_with(tiny_base, texts, label
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert len(saved) == len(trained(peft_model))
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+@pytest.fixture
+def gpu_with(monkeypatch):
+    """Pretend that there is a GPU with so many bytes free."""
+
+    def pretend(free):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 80 * 2**30))
+
+    return pretend
+
+
+def fitted(peft_model, **execution):
+    empty = {"micro_batch_tokens": None, "checkpointed_layers": None} | execution
+    how = settings.Execution(**(vars(EXECUTION) | empty))
+    return training.fitted(how, peft_model, CELL, 5, "paper", lengths=[30, 20, 10, 5], batch_size=3)
+
+
+def test_empty_keys_are_fitted_to_the_gpu(tiny_base, gpu_with, caplog):
+    peft_model = fresh(tiny_base)
+    gpu_with(40 * 2**30)
+    how = fitted(peft_model)
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (60, 0)  # no step has more tokens
+    assert fitted(peft_model, micro_batch_tokens=40).micro_batch_tokens == 40
+    assert fitted(peft_model, checkpointed_layers=1).checkpointed_layers == 1
+    gpu_with(2**18)
+    how = fitted(peft_model)
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (30, 2)  # the least: one text, every layer again
+    assert "not expected to fit" in caplog.text
+
+
+def test_empty_keys_on_a_cpu(tiny_base):
+    how = fitted(fresh(tiny_base))
+    assert (how.micro_batch_tokens, how.checkpointed_layers) == (8192, 0)

@@ -17,7 +17,7 @@ rule finetune_cell:
     conda:
         "../../envs/train.yaml"
     resources:
-        gpu=1,
+        gpu=SETTINGS.execution.gpus_per_cell,
         gpu_mem_mb=finetune_gpu_memory,
         mem_mb=finetune_memory,
         runtime=finetune_minutes,
@@ -44,6 +44,8 @@ rule evaluate_cell:
         "logs/cells/{cell}.evaluate.log",
     benchmark:
         "logs/benchmarks/{cell}.evaluate.tsv"
+    # a study that is broken off has finished cells then, and not a grid of adapters that nothing is known about
+    priority: 1
     conda:
         "../../envs/train.yaml"
     resources:

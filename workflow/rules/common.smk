@@ -1,5 +1,6 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,22 +47,42 @@ checked(model.check, SETTINGS.model)
 checked(study_data.check, SETTINGS.data)
 
 
+ASKED = get_argument_parser().parse_known_args()[0]
+
+
+def known_cell(name):
+    """The grid's cell of that name; an error that names the nearest ones if there is none."""
+    if name not in CELLS:
+        near = ", ".join(grid.nearest(name, CELLS))
+        raise WorkflowError(
+            f"{name} is not a cell of this study's grid; the nearest are {near}. "
+            "Correct the name, or add its r, alpha or seed to `grid` in config.yaml."
+        )
+    return CELLS[name]
+
+
+# Here, because Snakemake adds a traceback to what an input function says.
+for target in ASKED.targets:
+    match Path(target).parts:
+        case ("results", "cells", name, *_) | ("publish", name, *_):
+            known_cell(name)
+
+
 def results_as_they_are():
     """Whether only what is made of results is asked for: tables, figures, report, models to publish.
 
     They are then made of the results that there are. Nothing is trained for them, not even if a setting was changed
     since; such a result is shown as out of date.
     """
-    asked = get_argument_parser().parse_known_args()[0]
     paper = ("figures", "paper_tables", "report.html", "publish")
-    return bool(asked.targets) and all(
-        target.split("/")[0] in paper for target in asked.targets
+    return bool(ASKED.targets) and all(
+        target.split("/")[0] in paper for target in ASKED.targets
     )
 
 
 def is_job():
     """Whether this Snakemake runs a single job for another one, which has made all that the job needs."""
-    return bool(get_argument_parser().parse_known_args()[0].target_jobs)
+    return bool(ASKED.target_jobs)
 
 
 ONLY_PAPER = results_as_they_are()
@@ -88,14 +109,7 @@ wildcard_constraints:
 
 
 def cell_of(wildcards):
-    """The grid's cell of that name; an error that names the nearest ones if there is none."""
-    if wildcards.cell not in CELLS:
-        near = ", ".join(grid.nearest(wildcards.cell, CELLS))
-        raise WorkflowError(
-            f"{wildcards.cell} is not a cell of this study's grid; the nearest are {near}. "
-            "Correct the name, or add its r, alpha or seed to `grid` in config.yaml."
-        )
-    return CELLS[wildcards.cell]
+    return known_cell(wildcards.cell)
 
 
 def spec_of(wildcards):

@@ -88,7 +88,9 @@ def failed_cells():
 
 
 onstart:
-    if not ONLY_PAPER:  # tables and figures of what there is may be made while the study runs
+    if (
+        not ONLY_PAPER
+    ):  # tables and figures of what there is may be made while the study runs
         checked(STUDY_LEASE.acquire, False)
         atexit.register(STUDY_LEASE.release)
     if workflow.executor_plugin.name == "slurm":

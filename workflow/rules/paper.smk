@@ -24,19 +24,20 @@ FIGURES = expand(
 )
 
 
+RECORDS = [
+    *expand("results/zero_shot/{name}/metrics.json", name=summary.BASELINES),
+    *expand("results/cells/{cell}/metrics.json", cell=CELLS),
+]
+if ONLY_PAPER and not any(map(os.path.exists, RECORDS)):
+    raise WorkflowError(
+        "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
+        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
+    )
+
+
 def records_of_study(wildcards):
     """Records that the summary is made of: all of the grid's, or those that there are when nothing may be trained."""
-    wanted = [f"results/zero_shot/{name}/metrics.json" for name in summary.BASELINES]
-    wanted += [f"results/cells/{cell}/metrics.json" for cell in CELLS]
-    if not AS_IT_IS:
-        return wanted
-    present = [path for path in wanted if Path(path).exists()]
-    if not present:
-        raise WorkflowError(
-            "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
-            "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
-        )
-    return present
+    return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
 
 
 def tables_settings(wildcards):

@@ -38,24 +38,22 @@ rule check:
         "../scripts/check_study.py"
 
 
-def finished_cell(wildcards):
-    """Records of a cell that is there; an error for one that is not, since nothing is trained for this."""
-    place = f"results/cells/{cell_of(wildcards).id}"
-    if not Path(place, "metrics.json").exists():
-        raise WorkflowError(
-            f"{wildcards.cell} has no result yet; run it first: snakemake --cores all {place}/metrics.json"
-        )
-    return {
-        "adapter": f"{place}/adapter",
-        "training": f"{place}/training.json",
-        "metrics": f"{place}/metrics.json",
-        "card": "results/data/card.json",
-    }
+for target in ASKED.targets:
+    match Path(target).parts:
+        case ("publish", name):
+            record = f"results/cells/{name}/metrics.json"
+            if not Path(record).exists():
+                raise WorkflowError(
+                    f"{name} has no result yet; run it first: snakemake --cores all {record}"
+                )
 
 
 rule publish_cell:
     input:
-        unpack(finished_cell),
+        adapter="results/cells/{cell}/adapter",
+        training="results/cells/{cell}/training.json",
+        metrics="results/cells/{cell}/metrics.json",
+        card="results/data/card.json",
     output:
         directory("publish/{cell}"),
     log:

@@ -35,7 +35,7 @@ def main(config, log):
     for finding in findings:
         console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
     console.print()
-    console.print(memory_table(rows, held, study.execution.micro_batch_tokens or resources.TOKENS, origin))
+    console.print(memory_table(rows, held, check.largest_micro_batch(study), origin))
     console.print()
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))

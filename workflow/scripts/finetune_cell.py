@@ -1,6 +1,6 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
-from lorastudy import data, evaluation, grid, jobs, model, outputs, records, settings, staging, training
+from lorastudy import data, evaluation, grid, jobs, model, outputs, parallel, records, settings, staging, training
 from lorastudy.checkpoints import KEPT, Checkpoints
 
 
@@ -13,6 +13,12 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     import torch
 
     model.offline()
+    rank, processes = parallel.place()
+    if execution["gpus_per_cell"] > processes:
+        files = {"base": base, "card": card, "train": train, "adapter": adapter, "log": log, "record": record}
+        each = max(1, threads // execution["gpus_per_cell"])
+        arguments = {**files, "spec": spec, "execution": execution, "threads": each}
+        return parallel.launch(parallel.SCRIPTS / "finetune_cell.py", arguments, execution["gpus_per_cell"])
     torch.set_num_threads(threads)
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
@@ -21,7 +27,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     finished = outputs.Finished(cell.id)
     if finished.matches(spec, inputs):
         finished.put(places)
-        return
+        return None
     base = staging.local(base)
     hyper = settings.Training(**spec["training"])
     initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
@@ -46,6 +52,8 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         cell.seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
+    if rank:
+        return None  # the first process writes
     allocated, reserved, meter = training.peak_memory()
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", model.fingerprint(base))
@@ -83,6 +91,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     finished.keep()
     finished.put(places)
     checkpoints.remove()
+    return None
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def pack(texts, device="cpu"):
     )
 
 
-def micro_batches(lengths, limit):
+def micro_batches(lengths, limit, processes=1):
     """Split texts into as few groups of at most ``limit`` tokens as first-fit decreasing finds, as even as possible.
 
     A small remainder would cost nearly as much as a full group: the weights are read, and if need be expanded, for
@@ -58,6 +58,7 @@ def micro_batches(lengths, limit):
     Args:
         lengths: tokens of each text.
         limit: tokens of a group. A longer text is a group of its own.
+        processes: share the groups out, so that there are as many, or a multiple, if there are texts enough.
 
     Returns:
         Lists of indices into ``lengths``, each ascending, the fullest group first.
@@ -73,7 +74,7 @@ def micro_batches(lengths, limit):
             groups.append(group)
         group[0] += lengths[index]
         group[1].append(index)
-    even = [[0, []] for _ in groups]
+    even = [[0, []] for _ in range(min(len(lengths), processes * -(-len(groups) // processes)))]
     for index in order:
         group = min(even, key=lambda group: group[0])
         group[0] += lengths[index]

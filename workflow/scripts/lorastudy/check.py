@@ -195,6 +195,11 @@ def architecture(study, study_directory="."):
     return records.read_json(llama), f"resources/architectures/{llama.name}" + ("" if known else ", assumed")
 
 
+def largest_micro_batch(study):
+    """Tokens of the configured micro-batch; where it is left to the job, as many as an optimizer step can have."""
+    return study.execution.micro_batch_tokens or study.training.batch_size * study.data.max_length
+
+
 def fits(study, estimate, devices, shape):
     """What holds which cells: a row for each (method, targets, r), which alone decide.
 
@@ -203,28 +208,20 @@ def fits(study, estimate, devices, shape):
         shape: the model's configuration as a dictionary.
 
     Returns:
-        list of (method, targets, r, cells, GiB with ``resources.TOKENS`` a micro-batch or as many as are configured,
-        [``memory.Fit`` or None a device]).
+        list of (method, targets, r, cells, GiB with ``largest_micro_batch``, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
     tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
     cells = estimate.cells.values()
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
-    # as the engine chooses: no more than an optimizer step has, at least one text, or what is configured
-    most = study.training.batch_size * study.data.max_length if tokens is None else tokens
-    longest = study.data.max_length if tokens is None else tokens
+    # as training chooses: no more than an optimizer step has, at least one text, or what is configured
+    most, longest = largest_micro_batch(study), tokens or study.data.max_length
     rows = []
     for key, count in sorted(groups.items()):
         cell = example[key]
         need = memory.gpu_memory_gib(
-            shape,
-            estimate.classes,
-            cell,
-            tokens or resources.TOKENS,
-            layers or 0,
-            execution.evaluation_tokens,
-            **options,
+            shape, estimate.classes, cell, most, layers or 0, execution.evaluation_tokens, **options
         )
         found = [
             memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, **options)

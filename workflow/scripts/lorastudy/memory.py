@@ -13,9 +13,8 @@ from lorastudy import paper
 GIB = 2**30
 NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256  # weights a scale, scales a scale of the second quantization
-MOMENTS = {"adamw": 8.0, "adamw_8bit": 2.0 + 2 * 4 / 256}  # bytes a parameter; 8-bit ones have a scale a 256
 CONTEXT = int(0.6 * GIB)  # CUDA context, kernels and library workspaces outside of the allocator
-FRAGMENTATION = 1.06  # reserved over allocated
+FRAGMENTATION = 1.03  # reserved over allocated, with expandable segments
 KEPT_RANK = 64  # of larger adapters a rounded copy would cost more memory than it saves time
 BLOCK_RANK = 16  # up to it a block-diagonal matrix of the second factors saves products
 SMALLEST_STEP = 256  # micro-batches are tried in multiples of this many tokens
@@ -112,7 +111,6 @@ def training(
     *,
     dtype="bfloat16",
     head="paper",
-    optimizer="adamw",
 ):
     """Peak of fine-tuning a cell.
 
@@ -123,7 +121,6 @@ def training(
         micro_batch_tokens: tokens of a forward and backward pass.
         checkpointed_layers: decoder layers that keep their input alone and are computed again in the backward pass.
         head: ``lora.head`` of the configuration.
-        optimizer: ``adamw`` or ``adamw_8bit``.
 
     Returns:
         ``Need``.
@@ -145,7 +142,7 @@ def training(
         base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
         adapters=4 * trainable + size * _rounded(shape, cell),
         gradients=4 * trainable,
-        optimizer=int(MOMENTS[optimizer] * trainable),
+        optimizer=8 * trainable,
         activations=int(activations),
         dequantization=_largest_stack(shape) * size if quantized else 0,
         workspace=int(tokens * (again + size * (3 * shape.inner + 4 * shape.hidden))),
@@ -221,7 +218,6 @@ def fit(
     *,
     dtype="bfloat16",
     head="paper",
-    optimizer="adamw",
 ):
     """The micro-batch and the checkpointing level that train a cell fastest in a GPU's memory.
 
@@ -239,7 +235,7 @@ def fit(
     quantized = cell.method == "qlora"
 
     def need(tokens, checkpointed):
-        return training(architecture, classes, cell, tokens, checkpointed, dtype=dtype, head=head, optimizer=optimizer)
+        return training(architecture, classes, cell, tokens, checkpointed, dtype=dtype, head=head)
 
     best = None
     sizes = {longest, max(longest, most_tokens), *range(longest, most_tokens, SMALLEST_STEP)}
@@ -248,7 +244,7 @@ def fit(
         if level is None:
             whole = need(tokens, 0).total
             a_layer = (whole - need(tokens, 1).total) or 1
-            level = min(max(0, math.ceil((whole - available) / a_layer)), count - 1) if whole > available else 0
+            level = min(math.ceil((whole - available) / a_layer), count - 1) if whole > available else 0
         if need(tokens, level).total > available:
             continue
         again = min(level / count, 1)
@@ -268,13 +264,12 @@ def gpu_memory_gib(
     *,
     dtype="bfloat16",
     head="paper",
-    optimizer="adamw",
 ):
     """What a scheduler should ask for: the larger of training and evaluation, with context and fragmentation, in GiB."""
     needs = (
         training(
             architecture, classes, cell, micro_batch_tokens, checkpointed_layers,
-            dtype=dtype, head=head, optimizer=optimizer,
+            dtype=dtype, head=head,
         ),
         evaluation(architecture, classes, cell, evaluation_tokens, dtype=dtype, head=head),
     )  # fmt: skip

@@ -228,6 +228,8 @@ def device():
     """Where this process computes: its first GPU, or the CPU."""
     import torch
 
+    # before the first use of the GPU: packs differ in size, and fixed segments would leave gaps
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 

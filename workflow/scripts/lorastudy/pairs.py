@@ -12,6 +12,8 @@ WORDS = {
 
 def lora_against_qlora(results, look):
     """Paired differences in accuracy between LoRA and QLoRA."""
+    from matplotlib.ticker import MaxNLocator
+
     cells = panels.cells(results)
     each = panels.each(results)
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
@@ -34,6 +36,8 @@ def lora_against_qlora(results, look):
         style.title(axes, panels.title(panel), len(each))
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
+    inches = 2.2 if len(each) == 1 else 6.0 / len(each)  # of a panel, about
+    row[0].xaxis.set_major_locator(MaxNLocator(int(inches / 0.44), steps=style.STEPS))
     figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
     size = min(6.5, 72 * (height - 1) / len(places) * 0.8)
     labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]

@@ -132,6 +132,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
     import jinja2
 
     study = Path(study_directory)
+    card = _card(study)
     costs = cost.table(results.summary, results.settings["cost"])
     details, shared = _details(results, study)
     carried = Files(study)
@@ -168,7 +169,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         baselines=results.baselines.reset_index().to_dict("records"),
         stated=_stated(results.settings),
         scores=SCORES,
-        card=_card(study),
+        card=card,
         ledger=ledger.table(results.settings).to_dict("records"),
         environment=_environment(details, shared),
         drawing=_drawing(rulegraph[0]),
@@ -183,7 +184,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
                 "scores": SCORES,
                 "facts": FACTS,
                 "axes": AXES,
-                "classes": (_card(study) or {}).get("class_names"),
+                "classes": card["class_names"] if card else None,
                 "currency": results.settings["cost"]["currency"],
                 "rows": _rows(full),
                 "details": details,
@@ -339,12 +340,11 @@ def _with_costs(frame, costs):
 
 def _columns(cells):
     """Columns of the table of cells: those that say something in this study."""
-    import pandas as pd
 
     def says_something(name):
         return cells[name].nunique(dropna=False) > 1 if name in AXES else bool(cells[name].notna().any())
 
-    return [name for name in TABLE if name in ALWAYS or says_something(name)] if isinstance(cells, pd.DataFrame) else []
+    return [name for name in TABLE if name in ALWAYS or says_something(name)]
 
 
 def _filters(cells):

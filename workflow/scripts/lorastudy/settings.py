@@ -105,6 +105,7 @@ class Training:
 class Execution:
     micro_batch_tokens: int | None
     checkpointed_layers: int | None
+    gpus_per_cell: int
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int

@@ -535,11 +535,12 @@ def _architecture():
 
 
 def _micro_batch(inputs):
-    """Tokens of the micro-batch that the cells ran with; the configuration's default if none has."""
+    """Tokens of the micro-batch that the cells ran with; the longest that an optimizer step can have if none has run."""
     used = inputs.results.cells.micro_batch_tokens.dropna()
     if len(used):
         return int(used.mode().iloc[0])
-    return settings.schema()["properties"]["execution"]["properties"]["micro_batch_tokens"]["default"]
+    blocks = inputs.results.settings
+    return blocks["training"]["batch_size"] * blocks["data"]["max_length"]
 
 
 def _measured(inputs, method, dtype):

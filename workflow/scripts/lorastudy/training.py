@@ -16,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy import batching, energy, logs, memory, model
+from lorastudy import batching, energy, logs, memory, model, parallel
 from lorastudy.checkpoints import Checkpoints
 
 log = logging.getLogger("lorastudy")
@@ -37,6 +37,7 @@ LOG_COLUMNS = [
 
 
 CPU_MICRO_BATCH_TOKENS = 8192
+CHECKPOINT_SHARE = 0.02  # of the time; where writing takes longer, checkpoints are rarer than configured
 ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
@@ -272,9 +273,10 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
     model.set_training(peft_model, True)
     model.checkpoint_layers(peft_model, progress.checkpointed_layers)
     meter, spent = energy.Meter(), progress.joules
+    first_process = parallel.place()[0] == 0
     clock = _Clock(place)
     begun, before, first = time.monotonic(), progress.seconds, progress.step
-    saved = begun
+    due = begun + 60 * execution.checkpoint_minutes
 
     def count():
         progress.seconds = before + time.monotonic() - begun
@@ -320,23 +322,24 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
             except _Stopped:
                 if pending and not settle(pending):
                     break
-                if checkpoints:
+                if checkpoints and first_process:
                     save()
                 kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
-                name = signal.Signals(stop.number).name
+                number = stop.number or signal.SIGTERM  # another process was told so
                 raise logs.Interrupted(
-                    f"stopped by {name}; {kept}. Run the same command again to go on.", stop.number
+                    f"stopped by {signal.Signals(number).name}; {kept}. Run the same command again to go on.", number
                 ) from None
             update = index, _Seen(optimizer.step(index, loss))
             if pending and not settle(pending):
                 break
             pending = update
-            if checkpoints and time.monotonic() - saved > 60 * execution.checkpoint_minutes and index + 1 < len(plan):
+            if checkpoints and first_process and time.monotonic() > due and index + 1 < len(plan):
                 if not settle(pending):
                     break
-                pending = None
+                pending, asked = None, time.monotonic()
                 save()
-                saved = time.monotonic()
+                written = time.monotonic()
+                due = written + max(60 * execution.checkpoint_minutes, (written - asked) / CHECKPOINT_SHARE)
         else:
             if pending:
                 settle(pending)
@@ -388,14 +391,15 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
     import torch.nn.functional as F
 
     random_state = _random_state()
+    rank, processes = parallel.place()
     while True:
-        try:
-            total = torch.zeros((), device=place)
-            for members in batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens):
-                if stop.number:
-                    optimizer.clear()
-                    _restore_random_state(random_state)
-                    raise _Stopped
+        state, total = _DONE, torch.zeros((), device=place)
+        groups = batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens, processes)
+        for members in groups[rank::processes]:
+            if stop.number:
+                state = _STOPPED
+                break
+            try:
                 picked = [chosen[i] for i in members]
                 pack = batching.pack([texts[i] for i in picked], place)
                 target = torch.tensor([int(labels[i]) for i in picked], device=place)
@@ -403,16 +407,26 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 loss.backward()
                 optimizer.collect()
                 total += loss.detach()
+            except (torch.OutOfMemoryError, RuntimeError) as fault:
+                if not _out_of_memory(fault):
+                    raise
+                state = _NO_MEMORY
+                break
+        if processes > 1 and (state := parallel.largest(state, place)) == _DONE:
+            parallel.add([*(flat.grad for flat in optimizer.flat.values()), total])
+        if state == _DONE:
             return total
-        except (torch.OutOfMemoryError, RuntimeError) as fault:
-            if not _out_of_memory(fault):
-                raise
         # outside of the handler, since the traceback holds on to the tensors of the failed pass
         optimizer.clear()
+        _restore_random_state(random_state)
+        if state == _STOPPED:
+            raise _Stopped
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _take_less(peft_model, progress, max(lengths[i] for i in chosen))
-        _restore_random_state(random_state)
+
+
+_DONE, _NO_MEMORY, _STOPPED = range(3)  # of several processes' states the largest counts
 
 
 def _take_less(peft_model, progress, longest):

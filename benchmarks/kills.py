@@ -1,0 +1,164 @@
+"""Kill the training of a study's cell again and again, at random moments, and see whether anything is lost.
+
+    python benchmarks/kills.py [--kills 20] [--study .test] [--output benchmarks/results/kills_cpu.json]
+
+Each process is ended by SIGKILL, which it cannot answer, and the next one goes on from the last checkpoint. In the end
+the predictions on the test texts and the adapters must be those of a training that nobody disturbed, bit for bit.
+Also measured: how much of the time checkpoints take. On a CPU.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+import evaluate_cell
+import finetune_cell
+import yaml
+from lorastudy import data, grid, model, records, settings, training
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MICRO_BATCH_TOKENS = 256  # several micro-batches a step, so that a kill falls between them too
+
+
+def prepare(study, place, epochs):
+    """Model and data of a study in ``place``; returns its settings and a cell's specification, as the workflow's."""
+    config = yaml.safe_load((study / "config.yaml").read_text())
+    config.setdefault("training", {})["epochs"] = epochs
+    chosen = settings.load(config)
+    for name in ("base", "data"):
+        (place / name).mkdir(parents=True)
+    model.fetch(chosen.model, place / "base", study)
+    before = Path.cwd()
+    os.chdir(study)
+    data.fetch(data.Source.of(chosen.data), place / "data" / "source.parquet")
+    os.chdir(before)
+    data.prepare(chosen.data, place / "data" / "source.parquet", place / "base", place / "data")
+    cell = next(cell for cell in grid.cells(chosen.grid).values() if cell.targets == "all-linear")
+    blocks = {name: chosen.block(name) for name in ("model", "data", "lora", "training")}
+    return chosen, {"cell": cell.as_dict()} | blocks
+
+
+def arguments(place, directory, chosen, spec, minutes):
+    """What the rule would hand to the script."""
+    execution = chosen.block("execution") | {
+        "micro_batch_tokens": MICRO_BATCH_TOKENS,
+        "checkpoint_minutes": minutes,
+        "log_every_steps": 1,
+    }
+    return {
+        "base": str(place / "base"), "card": str(place / "data/card.json"), "train": str(place / "data/train.parquet"),
+        "adapter": str(directory / "adapter"), "log": str(directory / "log.csv"),
+        "record": str(directory / "training.json"), "spec": spec, "execution": execution, "threads": 1,
+    }  # fmt: skip
+
+
+def start(directory, work):
+    """Run ``work`` in a process of its own; its number."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        directory.mkdir(exist_ok=True)
+        os.chdir(directory)
+        sink = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        work()
+        os._exit(0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+
+
+def finished(child):
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit("a training that was not killed failed; see the log in its directory")
+
+
+def train(place, directory, chosen, spec, minutes):
+    finetune_cell.main(**arguments(place, directory, chosen, spec, minutes))
+
+
+def predict(place, directory, chosen, spec):
+    with_files = arguments(place, directory, chosen, spec, 1)
+    evaluate_cell.main(
+        base=with_files["base"], card=with_files["card"], test=str(place / "data/test.parquet"),
+        adapter=with_files["adapter"], record=with_files["record"], predictions=str(directory / "predictions.parquet"),
+        metrics=str(directory / "metrics.json"), spec=spec, statistics=chosen.block("statistics"),
+        execution=with_files["execution"], threads=1,
+    )  # fmt: skip
+
+
+def outcome(directory):
+    files = ("adapter/adapter_model.safetensors", "predictions.parquet")
+    return {name: records.file_fingerprint(directory / name) for name in files}
+
+
+def trial(study, kills, epochs, seed=0):
+    """Returns a dictionary of what happened."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        chosen, spec = prepare(study.resolve(), place, epochs)
+        whole, killed = place / "whole", place / "killed"
+        begun = time.monotonic()
+        finished(start(whole, lambda: train(place, whole, chosen, spec, 1e9)))
+        undisturbed = time.monotonic() - begun
+        seconds = records.read_json(whole / "training.json")["seconds"]
+        minutes = seconds / 60 / (2 * kills)
+        generator, moments = random.Random(seed), []
+        while len(moments) < kills:
+            child = start(killed, lambda: train(place, killed, chosen, spec, minutes))
+            # on average so long that the kills are spread over loading and training, and the training is not over too early
+            wait = generator.uniform(0.3, 1) * (undisturbed - seconds) + generator.uniform(0, seconds / kills)
+            time.sleep(wait)
+            os.kill(child, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status == 0:
+                break  # it was over before it could be killed as often as asked
+            if status != -signal.SIGKILL:
+                raise SystemExit("the training failed; see the log in its directory")
+            kept = sorted((killed / "results/checkpoints").glob("*/step*.safetensors"))
+            moments.append({"seconds": wait, "checkpoint": kept[-1].stem if kept else None})
+        if len(moments) == kills:
+            finished(start(killed, lambda: train(place, killed, chosen, spec, minutes)))
+        for directory in (whole, killed):
+            finished(start(directory, lambda d=directory: predict(place, d, chosen, spec)))
+        record = records.read_json(killed / "training.json")
+        left = [str(path) for path in killed.glob("results/checkpoints/*")]
+        return {
+            "kills": moments, "cell": spec["cell"], "steps": record["steps"], "resumes": record["resumes"],
+            "checkpoint_every_seconds": 60 * minutes, "seconds_undisturbed": seconds,
+            "undisturbed": outcome(whole), "killed": outcome(killed), "identical": outcome(whole) == outcome(killed),
+            "checkpoints_left": left,
+        }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--study", type=Path, default=REPOSITORY / ".test")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results" / "kills_cpu.json")
+    arguments = parser.parse_args()
+    result = trial(arguments.study, arguments.kills, arguments.epochs)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    records.write_json(arguments.output, result | {"machine": {"cpu": records.cpu_name()}})
+    print(json.dumps({key: value for key, value in result.items() if key != "kills"}, indent=2))
+    if len(result["kills"]) < arguments.kills:
+        sys.exit(f"the training was over after {len(result['kills'])} kills; take more --epochs")
+    sys.exit(not result["identical"])
+
+
+if __name__ == "__main__":
+    training.peak_memory()  # torch is imported before the first fork, so that a process trains at once
+    main()
