@@ -52,6 +52,7 @@ def test_it_waits_for_an_orphan(study, hold):
     orphan.wait()
     up.communicate()
     assert up.returncode == 0
+    assert not (study / lease.DIRECTORY).exists()
 
 
 def test_it_ends_an_orphan_on_request(study, hold):

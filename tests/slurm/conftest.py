@@ -58,7 +58,7 @@ def prepared(tmp_path_factory, clone):
     path = directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["grid"] |= {"methods": ["lora"], "targets": ["attention"], "r": [2]}
-    config["training"]["epochs"] = 120
+    config["training"]["epochs"] = 80
     config["execution"] = {"checkpoint_minutes": 0.03, "log_every_steps": 20}
     path.write_text(yaml.safe_dump(config))
     Run(clone, None, directory, "results/data/card.json").succeed()

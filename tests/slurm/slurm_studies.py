@@ -86,6 +86,12 @@ class Study:
     def files(self):
         return {name: (self.cell / name).read_bytes() for name in FILES if (self.cell / name).exists()}
 
+    def told(self):
+        """What the user can read: on the terminal and in the logs of jobs."""
+        logs = (self.directory / ".snakemake" / "slurm_logs").rglob("*.log")
+        files = [self.directory / "snakemake.out", *logs]
+        return "".join(path.read_text(errors="replace") for path in files if path.exists())
+
     def training(self):
         return json.loads((self.cell / "training.json").read_text())
 

@@ -82,6 +82,7 @@ def main(study, cancel, arguments, poll=POLL_SECONDS):
                     job.end()
             told.add(job.name)
         time.sleep(poll)
+    lease.clear(study / lease.DIRECTORY)
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", study]
     subprocess.run([*snakemake, "--unlock", "--quiet"], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     return subprocess.run([*snakemake, "--rerun-incomplete", *arguments], check=False, cwd=REPOSITORY).returncode

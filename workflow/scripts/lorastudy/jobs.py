@@ -16,8 +16,8 @@ def of_cell(step, cell, logfile, gpu_memory_mb):
         gpu_memory_mb: share of a GPU that it needs where no scheduler gives it one.
     """
     with (
+        lease.held(cell) as held,  # first, because the log is the other job's until it ends
         logs.to_file(logfile),
-        lease.held(cell) as held,
         devices.claimed(gpu_memory_mb),
         attempts.noted(f"{step}.{cell}", logfile),
     ):

@@ -177,6 +177,15 @@ def living(directory=DIRECTORY):
     return {name: holder for name, (path, holder) in leases.items() if holder and not abandoned(path, holder)}
 
 
+def clear(directory=DIRECTORY):
+    """Remove all leases that are abandoned."""
+    for path in sorted(Path(directory).glob("*.json")):
+        holder = read(path)
+        if holder and abandoned(path, holder):
+            Lease(path.stem, directory)._discard(holder)
+    _remove_if_empty(Path(directory))
+
+
 def who(holder):
     job = f"Slurm job {holder['slurm_job']}, " if holder["slurm_job"] else ""
     return f"{job}process {holder['pid']} on {holder['host']} since {holder['since_utc']}"
