@@ -51,6 +51,12 @@ def code_of_library(wildcards):
     return records.code_fingerprint()
 
 
+def templates_of_page(wildcards):
+    """The report follows its templates too. By contents, because a clone elsewhere has them at other paths."""
+    page = Path(workflow.basedir, "workflow/report/page")
+    return [records.file_fingerprint(path) for path in sorted(page.iterdir())]
+
+
 def tables_settings(wildcards):
     return {
         name: SETTINGS.block(name)

@@ -13,7 +13,6 @@ rule make_report:
         figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
         parameters="results/parameters.csv",
         tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
-        page=sorted(Path(workflow.basedir, "workflow/report/page").iterdir()),
     output:
         "report.html",
     log:
@@ -23,6 +22,7 @@ rule make_report:
     params:
         settings=settings_with_cost,
         code=code_of_library,
+        page=templates_of_page,
     message:
         "Writing the report"
     script:

@@ -9,9 +9,7 @@ from lorastudy import logs, report, settings, summary, tables
 
 def main(inputs, output, blocks):
     """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
-    drawings, parameters = inputs.pop("figures"), inputs.pop("parameters")
-    for watched in ("tables", "page"):  # read elsewhere; inputs of the rule so that their change is noticed
-        inputs.pop(watched)
+    drawings, _, parameters = inputs.pop("figures"), inputs.pop("tables"), inputs.pop("parameters")
     results = summary.load(**inputs, settings=blocks)
     made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
     report.write(output, results, inputs.values(), drawings, made, rulegraph())
