@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import synthetic
 import yaml
-from lorastudy import costs, figures, grid, settings, style
+from lorastudy import figures, grid, settings
+from lorastudy.figures import costs, style
 from lorastudy.settings import REPOSITORY
 
 LOOK = settings.Figures("#0072B2", "#D55E00", "#595959", 72)

@@ -4,8 +4,9 @@ import runpy
 
 import pytest
 import yaml
-from lorastudy import model, packaged, settings
+from lorastudy import model, settings
 from lorastudy.settings import REPOSITORY
+from lorastudy.sources import packaged
 
 
 def test_the_page_of_the_configuration_is_up_to_date():

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lorastudy import data, files, labels, packaged, sources
+from lorastudy import data, sources
+from lorastudy.sources import files, labels, packaged
 
 ODD_TEXTS = [
     "plain",

@@ -1,5 +1,10 @@
-"""Library of the study pipeline: what the rules' scripts do, one module a concept.
+"""Library of the study pipeline: what the rules' scripts do, one module a concept, in the order in which data meets them.
 
-In the order in which data meets them: settings, grid, data, batching, model, attention, training, evaluation,
-metrics, memory, records, tables, figures, paper, logs.
+A study: settings, grid; the paper's values (paper) and what it leaves open (ledger).
+Texts: sources (local files, the hub, packages), duplicates, data.
+Model: model, attention, decoder, kernels, triton_kernels.
+Training and evaluation: batching, training, checkpoints, parallel, energy, memory, evaluation, metrics.
+Jobs, on a cluster or a workstation: jobs, logs, lease, attempts, outputs, devices, staging, slurm, resources.
+Numbers: records, summary, points, paired, comparisons, tuning, ratios, claims, cost.
+What people see: tables, macros, figures, report, report_graph, progress, check, publish.
 """

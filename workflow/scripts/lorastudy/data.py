@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy import duplicates, records, sources
-from lorastudy.labels import DataError, canonical, classes
 from lorastudy.sources import Source, check, fetch
+from lorastudy.sources.labels import DataError, canonical, classes
 
 __all__ = ["DataError", "Source", "Texts", "check", "encode", "fetch", "prepare", "read_split"]
 

@@ -161,15 +161,11 @@ def _version(package):
 
 
 @cache
-def code_fingerprint(*modules):
-    """Hash of what the given modules of this library do (all of them without arguments).
-
-    Comments, docstrings and layout do not enter it, so that editing them reruns nothing.
-    """
-    names = modules or sorted(path.stem for path in LIBRARY.glob("*.py"))
+def code_fingerprint():
+    """Hash of what this library does. Comments, docstrings and layout do not enter it, so that editing them reruns nothing."""
     digest = hashlib.sha256()
-    for name in names:
-        tree = ast.parse((LIBRARY / f"{name}.py").read_text())
+    for path in sorted(LIBRARY.rglob("*.py")):
+        tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if (
@@ -179,7 +175,7 @@ def code_fingerprint(*modules):
                 and isinstance(body[0].value, ast.Constant)
             ):
                 node.body = body[1:]
-        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{path.relative_to(LIBRARY)}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:16]
 
 

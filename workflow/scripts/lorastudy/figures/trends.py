@@ -1,6 +1,7 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
-from lorastudy import captions, panels, style, tuning
+from lorastudy import tuning
+from lorastudy.figures import captions, panels, style
 
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 

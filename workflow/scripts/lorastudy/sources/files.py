@@ -15,7 +15,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-from lorastudy.labels import DataError, canonical, enumerated, places
+from lorastudy.sources.labels import DataError, canonical, enumerated, places
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")

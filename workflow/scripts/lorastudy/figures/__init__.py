@@ -1,6 +1,7 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy import costs, diagnostics, maps, pairs, records, settings, style, trends
+from lorastudy import records, settings
+from lorastudy.figures import costs, diagnostics, maps, pairs, style, trends
 
 FORMATS = ("pdf", "png")
 FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix

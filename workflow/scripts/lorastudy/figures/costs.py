@@ -1,6 +1,6 @@
 """Figures of accuracy against what it costs: trainable parameters, memory, time."""
 
-from lorastudy import captions, panels, style
+from lorastudy.figures import captions, panels, style
 
 
 def accuracy_against_parameters(results, look):

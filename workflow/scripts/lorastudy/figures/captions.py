@@ -1,6 +1,6 @@
 """Captions, made of the data that a figure shows: n, seeds, what the intervals are, and what is not drawn and why."""
 
-from lorastudy import style
+from lorastudy.figures import style
 
 LISTED = 10  # holes of one kind that are named one by one
 

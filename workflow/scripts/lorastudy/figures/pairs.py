@@ -1,6 +1,7 @@
 """Figure of paired differences: LoRA against QLoRA, all else equal, on the same texts."""
 
-from lorastudy import captions, panels, style, tuning
+from lorastudy import tuning
+from lorastudy.figures import captions, panels, style
 
 LEVEL = 0.05  # of the tests; the intervals are 95% ones
 HEIGHT = 9.0  # the most that a page holds, inches

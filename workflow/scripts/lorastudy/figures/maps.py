@@ -2,7 +2,7 @@
 
 import math
 
-from lorastudy import captions, panels, style
+from lorastudy.figures import captions, panels, style
 
 SCALES = {
     "α / r": lambda rows: rows.alpha / rows.r.astype(float),

@@ -2,7 +2,8 @@
 
 import itertools
 
-from lorastudy import captions, panels, style, tuning
+from lorastudy import tuning
+from lorastudy.figures import captions, panels, style
 
 LONGEST = 12  # characters of a class's name
 NUMBERED = 10  # classes up to which a matrix shows its numbers

@@ -2,8 +2,8 @@
 
 import errno
 
-from lorastudy import files
-from lorastudy.labels import DataError, enumerated
+from lorastudy.sources import files
+from lorastudy.sources.labels import DataError, enumerated
 
 # What ``datasets`` reads as a table, packed or not. A data set's own code is never fetched, let alone run.
 PATTERNS = ["README.md"] + [

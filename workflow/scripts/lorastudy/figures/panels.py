@@ -1,6 +1,7 @@
 """What of a study's points and cells goes into which panel of a figure."""
 
-from lorastudy import grid, style, tuning
+from lorastudy import grid, tuning
+from lorastudy.figures import style
 
 SYMBOLS = {"r": "r", "alpha": "α"}
 

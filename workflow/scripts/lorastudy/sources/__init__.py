@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from lorastudy import files, hub, labels, packaged, random_texts, records
-from lorastudy.labels import DataError
+from lorastudy import records
+from lorastudy.sources import files, hub, labels, packaged, random_texts
+from lorastudy.sources.labels import DataError
 
 
 @dataclass(frozen=True)

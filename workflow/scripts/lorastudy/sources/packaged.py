@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from lorastudy.labels import DataError
+from lorastudy.sources.labels import DataError
 
 # Hutto and Gilbert (2014), "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text":
 # film-review sentences, each rated from -4 to +4 by twenty people, the mean kept. UTF-8, tab-separated id, mean, text.
