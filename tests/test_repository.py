@@ -1,7 +1,9 @@
 """What the repository says in two places agrees."""
 
+import re
 import runpy
 
+import pandas as pd
 import pytest
 import yaml
 from lorastudy import model, settings
@@ -48,3 +50,23 @@ def test_every_requirement_is_pinned():
 def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
     assert tuple(packaged.PACKAGES) == settings.PACKAGED_DATA
     assert tuple(model.PACKAGED) == settings.PACKAGED_MODELS
+
+
+def test_the_readmes_numbers_are_those_of_the_demos_record():
+    """Each row of its table of the demo, and the sentence below, against docs/demo/summary.csv."""
+    summary = pd.read_csv(REPOSITORY / "docs" / "demo" / "summary.csv", dtype={"r": "Int64"})
+    readme = (REPOSITORY / "README.md").read_text()
+    header = next(line for line in readme.splitlines() if line.startswith("| | r = "))
+    points = [tuple(map(int, point)) for point in re.findall(r"r = (\d+), α = (\d+)", header)]
+    names = {"LoRA": "lora", "QLoRA": "qlora", "attention": "attention", "all linear layers": "all-linear"}
+    rows = re.findall(r"^\| (Q?LoRA), (attention|all linear layers) \| (.*) \|$", readme, re.MULTILINE)
+    assert len(rows) == 4
+    for method, targets, values in rows:
+        cells = summary[summary.method.eq(names[method]) & summary.targets.eq(names[targets])].set_index(["r", "alpha"])
+        assert values.split(" | ") == [f"{cells.accuracy[point]:.3f}" for point in points]
+    scores = summary.set_index("id")
+    best = scores.loc[scores[scores.kind.eq("cell")].accuracy.idxmax()]
+    assert (
+        f"has {scores.accuracy['head']:.3f} by its untrained head and {scores.accuracy['prompt']:.3f} by prompting; the "
+        f"best cell {best.accuracy:.3f} [{best.accuracy_low:.3f}, {best.accuracy_high:.3f}]."
+    ) in readme
