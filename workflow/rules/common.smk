@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
-from snakemake.exceptions import WorkflowError
 
 sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
@@ -24,7 +23,10 @@ from lorastudy import (
 
 
 def checked(step, *arguments):
-    """Run a check of the library; its faults end the workflow in one line each, before any job."""
+    """Run a check of the library; its faults end the workflow in one line each, before any job.
+
+    By SystemExit, because Snakemake adds lines of its own to any other exception.
+    """
     try:
         return step(*arguments)
     except (
@@ -35,7 +37,7 @@ def checked(step, *arguments):
         lease.LeaseError,
         slurm.SlurmError,
     ) as fault:
-        raise WorkflowError(str(fault)) from None
+        raise SystemExit(str(fault)) from None
 
 
 SETTINGS = checked(settings.load, config)
@@ -54,7 +56,7 @@ def known_cell(name):
     """The grid's cell of that name; an error that names the nearest ones if there is none."""
     if name not in CELLS:
         near = ", ".join(grid.nearest(name, CELLS))
-        raise WorkflowError(
+        raise SystemExit(
             f"{name} is not a cell of this study's grid; the nearest are {near}. "
             "Correct the name, or add its r, alpha or seed to `grid` in config.yaml."
         )

@@ -25,7 +25,7 @@ RECORDS = [
     *expand("results/cells/{cell}/metrics.json", cell=CELLS),
 ]
 if ONLY_PAPER and not any(map(os.path.exists, RECORDS)):
-    raise WorkflowError(
+    raise SystemExit(
         "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
         "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
     )

@@ -45,7 +45,7 @@ for target in ASKED.targets:
         case ("publish", name):
             record = f"results/cells/{name}/metrics.json"
             if not Path(record).exists():
-                raise WorkflowError(
+                raise SystemExit(
                     f"{name} has no result yet; run it first: snakemake --cores all {record}"
                 )
 
