@@ -42,8 +42,7 @@ def prepare(study, place, epochs):
     os.chdir(before)
     data.prepare(chosen.data, place / "data" / "source.parquet", place / "base", place / "data")
     cell = next(cell for cell in grid.cells(chosen.grid).values() if cell.targets == "all-linear")
-    blocks = {name: chosen.block(name) for name in ("model", "data", "lora", "training")}
-    return chosen, {"cell": cell.as_dict()} | blocks
+    return chosen, chosen.cell_spec(cell)
 
 
 def arguments(place, directory, chosen, spec, minutes):
@@ -92,8 +91,9 @@ def train(place, directory, chosen, spec, minutes):
 def predict(place, directory, chosen, spec):
     with_files = arguments(place, directory, chosen, spec, 1)
     evaluate_cell.main(
-        base=with_files["base"], card=with_files["card"], test=str(place / "data/test.parquet"),
-        adapter=with_files["adapter"], record=with_files["record"], predictions=str(directory / "predictions.parquet"),
+        base=with_files["base"], card=with_files["card"], validation=str(place / "data/validation.parquet"),
+        test=str(place / "data/test.parquet"), adapter=with_files["adapter"], record=with_files["record"],
+        predictions=str(directory / "predictions.parquet"),
         metrics=str(directory / "metrics.json"), spec=spec, statistics=chosen.block("statistics"),
         execution=with_files["execution"], threads=1,
     )  # fmt: skip

@@ -97,8 +97,8 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
-    initial_seed: int | None
-    order_seed: int | None
+    initial_seed: int | None = None
+    order_seed: int | None = None
     optimizer: str = "adamw"
 
 
