@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ class Run:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # a shell that starts the tests in the background has them ignore SIGINT, and children inherit that
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def wait(self, seconds=400):
