@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -35,15 +34,14 @@ class Run:
         self.log = study / "snakemake.out"
         environment = (cluster.environment if cluster else os.environ) | {"OMP_NUM_THREADS": "1"} | environment
         with self.log.open("a") as log:
+            # a shell that starts the tests in the background has them ignore SIGINT, and children inherit that
             self.process = subprocess.Popen(
-                [*command, *map(str, options)],
+                ["env", "--default-signal=INT", *command, *map(str, options)],
                 cwd=clone,
                 env=environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # a shell that starts the tests in the background has them ignore SIGINT, and children inherit that
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def wait(self, seconds=400):
