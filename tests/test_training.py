@@ -248,6 +248,28 @@ def test_a_failed_save_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["step00000001.safetensors"]
 
 
+def test_the_disk_needs_room_for_two_checkpoints_in_all(tmp_path):
+    """A resumed cell has the first already; one of 15 GiB must not ask for 45 once more."""
+    store = checkpoints.Checkpoints(tmp_path, {})
+    assert store.room(10**9) == 2 * 10**9
+    store.save(1, {"x": torch.zeros(1000)}, {})
+    assert store.room(10**9) == 2 * 10**9 - (tmp_path / "step00000001.safetensors").stat().st_size
+    assert store.room(100) == 0
+
+
+@pytest.mark.parametrize(("free", "beside"), [(4000, [2, 1]), (3999, [2])])
+def test_without_room_for_a_third_checkpoint_the_oldest_makes_way(tmp_path, monkeypatch, free, beside):
+    store, seen = checkpoints.Checkpoints(tmp_path, {}), []
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda _: seen.append([path.stem for path in store._paths()]))
+    for step in (1, 2, 3):
+        monkeypatch.setattr(
+            checkpoints.shutil, "disk_usage", lambda _, at=step: SimpleNamespace(free=free if at == 3 else 10**9)
+        )
+        store.save(step, {"x": torch.zeros(1000)}, {})
+    assert seen[-1] == [f"step{step:08d}" for step in beside]
+    assert store.load()[1]["step"] == 3
+
+
 def test_out_of_memory_halves_the_micro_batches_and_keeps_the_trajectory(tiny_base, texts, labels, monkeypatch):
     expected, _ = run(tiny_base, texts, labels, micro_batch_tokens=128)
     classify = model.classify

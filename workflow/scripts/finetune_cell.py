@@ -1,7 +1,7 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
 from lorastudy import data, evaluation, grid, jobs, model, outputs, parallel, records, settings, staging, training
-from lorastudy.checkpoints import KEPT, Checkpoints
+from lorastudy.checkpoints import Checkpoints
 
 
 def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
@@ -35,12 +35,12 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, lora, initial)
     trainable, parameters = peft_model.get_nb_trainable_parameters()
-    # float32 masters and two moments, in as many checkpoints as are kept and the one being written
-    model.require_space("results", 12 * trainable * (KEPT + 1), f"the checkpoints of {cell.id}")
+    checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
+    # float32 masters and two moments
+    model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
     lengths = [len(ids) for ids in texts.input_ids]
     how = training.fitted(settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper)
-    checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     progress = training.train(
         peft_model,
         texts.input_ids,

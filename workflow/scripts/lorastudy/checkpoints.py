@@ -1,4 +1,4 @@
-"""Checkpoints of a cell in training: whole or absent, recognised or refused, the last two kept.
+"""Checkpoints of a cell in training: whole or absent, recognised or refused, the last two kept where there is room.
 
 They lie outside Snakemake's declared outputs, because Snakemake removes those when a job fails or is run again.
 Tensors and everything else are in one safetensors file, so that a checkpoint has no halves.
@@ -7,6 +7,7 @@ Tensors and everything else are in one safetensors file, so that a checkpoint ha
 import json
 import logging
 import os
+import shutil
 import zlib
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class Checkpoints:
         self.directory = Path(directory)
         self.identity = json.dumps(identity, sort_keys=True)
 
+    def room(self, size):
+        """Bytes that must still be free for this cell's checkpoints of ``size`` bytes: the newest, and one in writing."""
+        return max(0, 2 * size - sum(path.stat().st_size for path in self._paths()))
+
     def save(self, step, tensors, state):
         """Write a checkpoint after ``step`` optimizer steps: ``tensors`` by name, ``state`` fit for JSON."""
         from safetensors.torch import save_file
@@ -38,6 +43,10 @@ class Checkpoints:
             "state": json.dumps(state | {"step": step}),
             "checksum": str(_checksum(tensors)),
         }
+        if shutil.disk_usage(self.directory).free < sum(tensor.nbytes for tensor in tensors.values()):
+            for old in self._paths()[1:]:
+                log.warning("no room for three checkpoints in %s: %s makes way for the next", self.directory, old.name)
+                old.unlink()
         path = self.directory / f"step{step:08d}.safetensors"
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:

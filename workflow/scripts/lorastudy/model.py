@@ -437,8 +437,9 @@ def _settle_dtypes(peft_model, trainable):
     """The head and its pair in float32. Adapters in the format of the computation (no cast of every input), except
     where they are trained by the fused decoder, which rounds its float32 parameters itself."""
     compute = _compute_dtype(peft_model)
+    masters = trainable and decoder.fused(peft_model)
     for name, parameter in peft_model.named_parameters():
-        if f".{HEAD}." in name or ("lora_" in name and trainable and decoder.fused(peft_model)):
+        if f".{HEAD}." in name or ("lora_" in name and masters):
             parameter.data = parameter.data.float()
         elif "lora_" in name:
             parameter.data = parameter.data.to(compute)
