@@ -1,11 +1,11 @@
-"""Loss curves of the engine's forms against each other and against transformers' and PEFT's own layers.
+"""Loss curves in bfloat16, of the engine and of transformers' and PEFT's own layers, against one in float32.
 
     python benchmarks/trajectory.py [--steps 100] [--output benchmarks/results]
 
-All runs start from the same weights and see the same texts in the same order; they differ in rounding alone. The
-measure is the difference of two curves, step by step. The spread that rounding itself makes is that between two runs
-of the reference whose steps are cut into different micro-batches. On a GPU in bfloat16, with eight layers of
-Llama-3-8B's shape; on a CPU with the tiny shape.
+All runs start from the same weights and see the same texts in the same order; they differ in rounding alone. What
+bfloat16 does to a curve is its distance, step by step, from the float32 run of transformers' and PEFT's layers on the
+same bfloat16 weights (on a GPU in TF32, whose products have eight times bfloat16's precision). The engine's distance is
+to be no larger than theirs. On a GPU with eight layers of Llama-3-8B's shape; on a CPU with the tiny shape.
 """
 
 import argparse
@@ -18,11 +18,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import numpy as np
 import workload
-from lorastudy import model, records, settings, training
+from lorastudy import decoder, model, records, settings, training
 
 BATCH = 16
 WORDS = 500  # token ids that occur; the class of a text is that of its last one, so there is something to learn
-REFERENCE, REFERENCE_AGAIN = "transformers and PEFT, one micro-batch", "transformers and PEFT, smaller micro-batches"
+EXACT = "transformers and PEFT, float32"
+FORMS = {  # fused, tokens of a micro-batch
+    EXACT: (False, 4096),
+    "transformers and PEFT, one micro-batch": (False, 16384),
+    "transformers and PEFT, smaller micro-batches": (False, 1024),
+    "engine, one micro-batch": (True, 16384),
+    "engine, smaller micro-batches": (True, 1024),
+}
 
 
 def texts(steps):
@@ -31,17 +38,24 @@ def texts(steps):
     return made, np.array([text[-1] % workload.CLASSES for text in made])
 
 
-def curve(shape, device, method, steps, fused, tokens, checkpointed):
+def curve(shape, device, method, steps, form):
     """Loss of each step."""
     import torch
 
+    fused, tokens = FORMS[form]
     workload.fresh_peak()
     base = workload.classifier(
         shape, device, torch.bfloat16, quantized=method == "qlora", layers=8 if shape == "llama-3-8b" else None
     )
-    adapted = model.add_adapters(base, workload.cell(method, "all-linear", 8), settings.Lora(0.0, "paper"), fused)
+    adapted = model.add_adapters(base, workload.cell(method, "all-linear", 8), settings.Lora(0.0, "paper"), fused=fused)
+    assert (decoder.fused(adapted) is not None) == fused
+    if form == EXACT:
+        adapted.float()  # the values stay those of bfloat16 at first
+        for module in adapted.modules():
+            if hasattr(module, "compute_dtype"):
+                module.compute_dtype = torch.float32
     how = settings.Execution(
-        micro_batch_tokens=tokens, checkpointed_layers=checkpointed, gpus_per_cell=1, evaluation_tokens=1, checkpoint_minutes=1e9,
+        micro_batch_tokens=tokens, checkpointed_layers=0, gpus_per_cell=1, evaluation_tokens=1, checkpoint_minutes=1e9,
         log_every_steps=1,
     )  # fmt: skip
     progress = training.train(adapted, *texts(steps), workload.hyper(BATCH), how, 0)
@@ -63,29 +77,24 @@ def main():
     file = arguments.output / f"trajectory_{machine['device'].lower().replace(' ', '-') if gpu else 'cpu'}.json"
     result = {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"), "shape": shape, "layers": 8 if gpu else 2,
-        "steps": arguments.steps, "machine": machine, "curves": {}, "differences": {},
+        "steps": arguments.steps, "machine": machine, "curves": {}, "distances": {},
     }  # fmt: skip
-    variants = {
-        REFERENCE: (False, 16384, 0),
-        REFERENCE_AGAIN: (False, 1024, 0),
-        "engine, one micro-batch": (True, 16384, 0),
-        "engine, smaller micro-batches": (True, 1024, 0),
-        "engine, every layer checkpointed": (True, 16384, 32),
-    }
+    torch.set_float32_matmul_precision("high")
     for method in ("lora", "qlora"):
-        for name, (fused, tokens, checkpointed) in variants.items():
-            result["curves"][f"{method}: {name}"] = curve(
-                shape, device, method, arguments.steps, fused, tokens, checkpointed
+        for form in FORMS:
+            losses = result["curves"][f"{method}: {form}"] = curve(shape, device, method, arguments.steps, form)
+            apart = np.array(losses) - result["curves"][f"{method}: {EXACT}"]
+            result["distances"][f"{method}: {form}"] = {
+                "mean": np.abs(apart).mean(), "largest": np.abs(apart).max(), "last_ten": np.abs(apart[-10:]).mean(),
+                "signed": apart.mean(), "signed_error": apart.std(ddof=1) / len(apart) ** 0.5,
+                "loss_of_last_ten": np.mean(losses[-10:]),
+            }  # fmt: skip
+            print(
+                method,
+                form,
+                {key: round(float(value), 5) for key, value in result["distances"][f"{method}: {form}"].items()},
+                flush=True,
             )
-        reference = np.array(result["curves"][f"{method}: {REFERENCE}"])
-        for name, losses in result["curves"].items():
-            if name.startswith(f"{method}:") and REFERENCE not in name:
-                apart = np.abs(np.array(losses) - reference)
-                result["differences"][name] = {
-                    "mean": apart.mean(), "largest": apart.max(), "final": apart[-10:].mean(),
-                    "mean_loss": float(np.mean(losses[-10:])), "reference_mean_loss": float(reference[-10:].mean()),
-                }  # fmt: skip
-                print(name, json.dumps(result["differences"][name]), flush=True)
         records.write_json(file, json.loads(json.dumps(result, default=float)))
 
 

@@ -364,7 +364,7 @@ def lora_config(cell, lora):
     return LoraConfig(target_modules=list(modules), task_type="SEQ_CLS", **common)
 
 
-def add_adapters(model, cell, lora, seed=None, fused=True):
+def add_adapters(model, cell, lora, seed=None, *, fused=True):
     """Put a cell's adapters on a classifier of ``load_classifier``. Their first values come from ``seed``, else the cell's.
 
     Args:
