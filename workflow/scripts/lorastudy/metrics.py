@@ -77,6 +77,11 @@ def evaluate(label, probabilities, resamples, seed):
     return result
 
 
+def bounds(name, classes):
+    """Lowest and highest value that a score can have; an interval made with t may not end beyond."""
+    return (0.0, {"mae": classes - 1.0, "nll": np.inf}.get(name, 1.0))
+
+
 def summary(label, probabilities):
     """Number of texts, accuracy (a fraction) and nll (nats) of one classifier, without intervals."""
     label, probabilities = np.asarray(label), np.asarray(probabilities, dtype=np.float64)

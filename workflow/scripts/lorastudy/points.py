@@ -20,7 +20,7 @@ def build(summary, study_directory="."):
     """One row a point and view (``tuning.views``), in the order of the grid.
 
     Scores are means over the seeds that finished. Of one seed, the interval is the bootstrap's over the test texts; of
-    several, it covers seeds and texts (``paired.estimate``), and ``ece`` has none. ``status`` is ``finished`` when all
+    several, it covers seeds and texts (``paired.estimate``) within what the score can be, and ``ece`` has none. ``status`` is ``finished`` when all
     planned seeds have; else it is that of the first that has not, with the reason, and the scores are those of the
     seeds that have.
 
@@ -56,9 +56,9 @@ def _scores(runs, study_directory):
     for name in runs.id:
         table = pd.read_parquet(Path(study_directory, "results", "cells", name, "predictions.parquet"))
         values.append(metrics.per_text(table.label.to_numpy(), table.filter(like="probability_").to_numpy()))
-    scores = {"ece": runs.ece.mean()}
+    scores, classes = {"ece": runs.ece.mean()}, table.filter(like="probability_").shape[1]
     for name in values[0]:
         estimate = paired.estimate(np.array([of_run[name] for of_run in values]))
-        low, high = estimate.interval()
+        low, high = np.clip(estimate.interval(), *metrics.bounds(name, classes)).tolist()
         scores |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
     return scores

@@ -1,6 +1,6 @@
 """Captions, made of the data that a figure shows: n, seeds, what the intervals are, and what is not drawn and why."""
 
-from lorastudy.figures import style
+from lorastudy.figures import panels, style
 
 LISTED = 10  # holes of one kind that are named one by one
 
@@ -43,6 +43,23 @@ def intervals(results, points, singles=True):
     if (few := (drawn.seeds == 1).sum()) > 0:
         text += f" For {few} of {len(drawn)} points with one seed alone, they are over texts alone ({bootstrap})."
     return text
+
+
+def cut(points, reaches):
+    """The intervals that go on beyond the edge of their panel; empty without any.
+
+    Args:
+        reaches: score → (lowest, highest) that is shown, of ``style.reach``.
+    """
+    parts = []
+    for score, reach in reaches.items():
+        if reach:
+            beyond = points[(points[f"{score}_low"] < reach[0]) | (points[f"{score}_high"] > reach[1])]
+            parts += [
+                f"{style.METRICS[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+                for _, row in beyond.iterrows()
+            ]
+    return f"Bars that end at the edge of a panel go beyond it: {'; '.join(parts)}." if parts else ""
 
 
 def holes(rows):

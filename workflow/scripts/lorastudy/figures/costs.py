@@ -15,6 +15,7 @@ def accuracy_against_parameters(results, look):
         f"Accuracy against trainable parameters (adapters and classification head), {panels.rate(results)}.",
         captions.sample(results, cells),
         captions.intervals(results, points, singles=False),
+        captions.cut(points, {"accuracy": style.reach(points, "accuracy")}),
         captions.holes(cells),
     )
 
@@ -69,6 +70,7 @@ def accuracy_against_cost(results, look):
         else "",
         captions.sample(results, cells),
         captions.intervals(results, points, singles=False),
+        captions.cut(points, {"accuracy": style.reach(points, "accuracy")}),
         captions.holes(cells),
     )
 
@@ -103,6 +105,7 @@ def _cloud(axes, points, column, look):
         style.empty(axes)
     else:
         style.positive_axis(axes, points[column])
+        style.limit(axes, [style.reach(points, "accuracy")])
 
 
 def _handles(results, look, cells):

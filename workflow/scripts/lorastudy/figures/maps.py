@@ -36,11 +36,8 @@ def scale(results, look):
                 style.log2_axis(axes, scale_of(points), 2.9, _powers(scale_of(points)))
                 axes.set_xlabel(label)
         row[0].set_ylabel(style.METRICS["accuracy"])
-    if not (points.seeds > 0).any():
-        rows[0][0].set_ylim(0, 1)
-    elif cells.status.ne("finished").any():
-        low, high = rows[0][0].get_ylim()
-        rows[0][0].set_ylim(low - 0.1 * (high - low), high)  # room for the marks of holes
+    reach = style.reach(points, "accuracy")
+    style.limit(rows[0][0], [reach] if reach else [])
     handles = [
         style.handle(style.METHODS[method], linestyle="none", **style.mark(look, method, each[0][0]))
         for method in methods
@@ -56,6 +53,7 @@ def scale(results, look):
         f"{panels.rate(results).capitalize()}.",
         captions.sample(results, cells),
         captions.intervals(results, points, singles=False),
+        captions.cut(points, {"accuracy": reach}),
         captions.holes(cells),
     )
 

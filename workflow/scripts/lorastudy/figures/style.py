@@ -155,6 +155,33 @@ def positive_axis(axes, values):
     axes.xaxis.set_major_formatter(lambda value, place: large(value) if value >= 1000 else f"{value:g}")
 
 
+def reach(points, score, singles=()):
+    """Lowest and highest of a score that its axis has to show; None without any.
+
+    All values, and their intervals; but one that is far wider than the others ends at the edge, since it would press
+    everything else flat (``captions.cut`` gives its ends).
+
+    Args:
+        points: rows with the score and its interval.
+        singles: values of single seeds that are drawn too.
+    """
+    drawn = points[points[score].notna()]
+    if drawn.empty:
+        return None
+    values = [*drawn[score], *singles]
+    lows, highs = drawn[f"{score}_low"], drawn[f"{score}_high"]
+    room = max((highs - lows).median(), 0.5 * (max(values) - min(values)))
+    low, high = min(values) - room, max(values) + room
+    return max(low, min(lows.min(), *values)), min(high, max(highs.max(), *values))
+
+
+def limit(axes, ranges, margin=0.1):
+    """y axis that shows these (low, high) ranges of a score, with room below for the marks of holes."""
+    low, high = min((low for low, _ in ranges), default=0.05), max((high for _, high in ranges), default=0.95)
+    room = max(high - low, 0.01) * margin
+    axes.set_ylim(low - 1.9 * room, high + room)
+
+
 def bars(axes, x, points, score, colour, alpha=1.0):
     """Vertical intervals of a score at ``x``, of the points that have it."""
     drawn = points[score].notna().to_numpy()

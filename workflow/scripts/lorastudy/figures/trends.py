@@ -22,7 +22,8 @@ def _trend(results, look, axis):
     baselines = results.baselines[results.baselines.status == "finished"]
     methods, scores = results.settings["grid"]["methods"], list(style.METRICS)
     bands = {score: list(zip(baselines[f"{score}_low"], baselines[f"{score}_high"])) for score in scores}
-    figure, rows = _rows(results, {score: _reach(points, cells, score) for score in scores}, bands)
+    reaches = {score: style.reach(points, score, cells[score].dropna()) for score in scores}
+    figure, rows = _rows(results, reaches, bands)
     for score, (main, strip) in rows.items():
         for panel, axes in zip(panels.each(results), main):
             for index, method in enumerate(methods):
@@ -42,6 +43,7 @@ def _trend(results, look, axis):
         f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {panels.held(results, axis)}, {panels.rate(results)}.",
         captions.sample(results, shown),
         captions.intervals(results, points),
+        captions.cut(points, reaches),
         "Horizontal lines and bands: the base model before fine-tuning, with its 95% interval." * bool(len(baselines)),
         "The axis is cut between the cells and a baseline far below them."
         * any(len(strip) for _, strip in rows.values()),
@@ -60,13 +62,15 @@ def tuned_alpha_trend(results, look):
 
 
 def _tuned(results, look, axis):
+    import pandas as pd
+
     views = (tuning.CONFIGURED, tuning.TUNED)
     points = {view: panels.along(results, panels.points(results, view), axis) for view in views}
     cells = {view: panels.along(results, panels.cells(results, view), axis) for view in views}
     every = panels.along(results, results.cells, axis)
     rates, methods = sorted(set(every.learning_rate)), results.settings["grid"]["methods"]
-    reach = [found for view in views if (found := _reach(points[view], cells[view], "accuracy"))]
-    reach = (min(low for low, _ in reach), max(high for _, high in reach)) if reach else None
+    drawn = pd.concat(points.values())
+    reach = style.reach(drawn, "accuracy", pd.concat(cells.values()).accuracy.dropna())
     figure, rows = _rows(results, {"accuracy": reach, "rate": (rates[0], rates[-1])}, {})
     (main, _), (below, _) = rows.values()
     for panel, axes, lower in zip(panels.each(results), main, below):
@@ -104,6 +108,7 @@ def _tuned(results, look, axis):
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
         captions.sample(results, every),
         captions.intervals(results, points[tuning.TUNED]),
+        captions.cut(drawn, {"accuracy": reach}),
         captions.holes(every),
     )
 
@@ -131,20 +136,14 @@ def _rows(results, reaches, bands):
     for score, reach in reaches.items():
         main, strip = left.pop(0), left.pop(0) if far[score] else []
         near = [band for band in bands.get(score, []) if band not in far[score]] + ([reach] if reach else [])
-        _limits(main[0], near or [(0.05, 0.95)], 0.1)
+        style.limit(main[0], near)
         if far[score]:
-            _limits(strip[0], far[score], 0.25)
+            style.limit(strip[0], far[score], 0.25)
             _cut(main, strip)
         rows[score] = main, strip
     for panel, first in zip(each, axes[0]):
         style.title(first, panels.title(panel), len(each))
     return figure, rows
-
-
-def _limits(axes, ranges, margin):
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    room = max(high - low, 0.01) * margin
-    axes.set_ylim(low - 1.9 * room, high + room)
 
 
 def _cut(main, strip):
@@ -160,15 +159,6 @@ def _cut(main, strip):
                 color=style.DARK, markeredgewidth=0.7, clip_on=False, label="_cut",
             )  # fmt: skip
         lower.yaxis.set_major_locator(MaxNLocator(2))
-
-
-def _reach(points, cells, score):
-    """Lowest and highest of what is drawn of a score, None if nothing is."""
-    drawn = points[points.seeds > 0]
-    if drawn.empty:
-        return None
-    singles = cells[score].dropna()
-    return min(drawn[f"{score}_low"].min(), singles.min()), max(drawn[f"{score}_high"].max(), singles.max())
 
 
 def _line(axes, points, cells, score, axis, look, method, panel, place, pale=False):
