@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from lorastudy import model, settings
+from lorastudy.records import read_json
 from lorastudy.settings import REPOSITORY
 from lorastudy.sources import packaged
 
@@ -55,7 +56,7 @@ def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
 def test_the_readmes_numbers_are_those_of_the_demos_record():
     """Each row of its table of the demo, and the sentence below, against docs/demo/summary.csv."""
     summary = pd.read_csv(REPOSITORY / "docs" / "demo" / "summary.csv", dtype={"r": "Int64"})
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text().split("## On a laptop")[1]
     header = next(line for line in readme.splitlines() if line.startswith("| | r = "))
     points = [tuple(map(int, point)) for point in re.findall(r"r = (\d+), α = (\d+)", header)]
     names = {"LoRA": "lora", "QLoRA": "qlora", "attention": "attention", "all linear layers": "all-linear"}
@@ -70,3 +71,30 @@ def test_the_readmes_numbers_are_those_of_the_demos_record():
         f"has {scores.accuracy['head']:.3f} by its untrained head and {scores.accuracy['prompt']:.3f} by prompting; the "
         f"best cell {best.accuracy:.3f} [{best.accuracy_low:.3f}, {best.accuracy_high:.3f}]."
     ) in readme
+
+
+def test_the_readmes_speeds_are_those_of_the_benchmarks_record():
+    """Its table of the H100: tokens a second, times the padded user code of the same method, peak memory."""
+    record = read_json(next((REPOSITORY / "benchmarks" / "results").glob("throughput_nvidia-h100-*.json")))
+    rows = {row["name"]: row for row in record["rows"]}
+    names = {
+        "LoRA, micro-batches of 8,192 tokens": "lora, 8192 tokens, 140 texts a step",
+        "QLoRA, the same": "qlora, 8192 tokens, 140 texts a step",
+        "LoRA, as lean as it goes": "LoRA r = 8 within 16 GiB",
+        "QLoRA, as lean as it goes": "QLoRA r = 8 within 6 GB",
+    }
+    readme = (REPOSITORY / "README.md").read_text()
+    for label, name in names.items():
+        ours, users = rows[name], rows[f"{rows[name]['method']}, padded to 512"]
+        ratio = ours["samples_per_second"] / users["samples_per_second"]
+        assert (
+            f"| {label} | {ours['tokens_per_second']:,.0f} | {ratio:.1f} times | {ours['peak_allocated_gib']:.1f} GiB |"
+        ) in readme
+
+
+def test_the_results_in_the_documents_are_those_of_the_records():
+    results = runpy.run_path(str(REPOSITORY / "docs" / "results.py"))
+    assert (REPOSITORY / "docs" / "results" / "README.md").read_text() == results["page"](), (
+        "run: python docs/results.py"
+    )
+    assert f"{results['BEGIN']}\n{results['block']()}\n{results['END']}" in (REPOSITORY / "README.md").read_text()

@@ -1,0 +1,330 @@
+"""Write docs/results/README.md, and the README's block of results, from the records in docs/results.
+
+python docs/results.py                      from the records that are there
+python docs/results.py --take GRID REHEARSAL  first takes them from the directories of the two studies
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
+
+import pandas as pd  # noqa: E402
+import yaml  # noqa: E402
+from lorastudy import check, grid, projection, settings  # noqa: E402
+
+HERE = REPOSITORY / "docs" / "results"
+GRID, REHEARSAL = "smollm2", "llama3-8b-rehearsal"
+TAKEN = {
+    GRID: [
+        "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
+        "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
+    ],
+    REHEARSAL: [
+        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/*.md",
+        "logs/benchmarks/*.tsv",
+    ],
+}  # fmt: skip
+METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
+TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
+PAPER_HOURS = {"lora": 0.5, "qlora": 5.0}  # of a cell, the paper's Table 1
+
+
+def take(study, name):
+    """Copy the records of a study, none of them with weights or texts, to ``docs/results``."""
+    study, place = Path(study), HERE / name
+    shutil.rmtree(place, ignore_errors=True)
+    for pattern in TAKEN[name]:
+        for file in sorted(study.glob(pattern)):
+            folder = {"results": "", "data": "", "logs": ""}.get(file.parent.name, file.parent.name)
+            target = place / (folder if file.parent != study else "") / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def table(rows, align=None):
+    frame = pd.DataFrame(rows)
+    align = align or ["left"] + ["right"] * (frame.shape[1] - 1)
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def read(name, file, **options):
+    return pd.read_csv(HERE / name / file, **options)
+
+
+def interval(row, score="accuracy"):
+    return f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+
+
+def trend(axis, points, study):
+    """Accuracy along r or alpha, a row a method and target set: mean over the seeds with its 95% interval."""
+    constant, other = (study.grid.constant_alpha, "alpha") if axis == "r" else (study.grid.constant_r, "r")
+    line = points[points[other].eq(constant)]
+    rows = []
+    for (method, targets), part in line.groupby(["method", "targets"], sort=False):
+        row = {"": f"{METHODS[method]}, {TARGETS[targets]}"}
+        for value in sorted(getattr(study.grid, axis)):
+            point = part[part[axis].eq(value)].iloc[0]
+            shown = "–" if point.seeds == 0 else interval(point)
+            few = f" ({point.seeds} of {point.seeds_planned} seeds)" if 0 < point.seeds < point.seeds_planned else ""
+            row[f"{'r' if axis == 'r' else 'α'} = {value:g}"] = shown + few
+        rows.append(row)
+    return table(rows)
+
+
+def state(cells):
+    """How many cells ended how, and whether that is all of them."""
+    counts = cells.status.value_counts()
+    text = ", ".join(f"{counts[status]} {status}" for status in ("finished", "diverged", "missing") if status in counts)
+    if "missing" not in counts:
+        return f"{len(cells)} cells: {text}."
+    return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
+
+
+def robust(points, comparisons, study):
+    """What holds across seeds, in numbers."""
+    scatter = read(GRID, "summary.csv").query("kind == 'cell' and status == 'finished'")
+    scatter = scatter.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
+    worst = scatter["std"].idxmax()
+    lines = [
+        f"Runs that differ in the seed alone scatter by {100 * scatter['std'].median():.1f} points of accuracy (median of "
+        f"the standard deviations of {len(scatter)} points of the grid); at r = {worst[2]:g}, α = {worst[3]:g}, "
+        f"{METHODS[worst[0]]} on {TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}."
+    ]
+    margin = 100 * study.statistics.equivalence_margin
+    names = {
+        "r_step": "neighbouring values of r", "alpha_step": "neighbouring values of α", "method": "LoRA and QLoRA",
+        "targets": "the two target sets",
+    }  # fmt: skip
+    accuracy = comparisons[comparisons.metric.eq("accuracy") & comparisons["view"].eq("configured")]
+    for family, what in names.items():
+        part = accuracy[accuracy.family.eq(family)]
+        lines.append(
+            f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
+            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {margin:g} points (two one-sided tests)."
+        )
+    for family, what in (
+        ("pooled_method", "LoRA minus QLoRA"),
+        ("pooled_targets", "All linear layers minus attention"),
+    ):
+        for row in accuracy[accuracy.family.eq(family)].itertuples():
+            sign = 1 if (row.a, row.b) in {("lora", "qlora"), ("all-linear", "attention")} else -1
+            low, high = sorted((sign * row.low, sign * row.high))
+            lines.append(
+                f"{what}, over {row.units:.0f} matched pairs: {100 * sign * row.difference:+.1f} points "
+                f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
+            )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def of_grid():
+    """The section on the grid of the small model."""
+    study = settings.load(yaml.safe_load((HERE / GRID / "config.yaml").read_text()))
+    summary, points = read(GRID, "summary.csv"), read(GRID, "points.csv")
+    points, claims = points[points["view"].eq("configured")], read(GRID, "paper_tables/claims.csv")
+    cells = summary[summary.kind.eq("cell")]
+    done, base = cells[cells.status.eq("finished")], summary[summary.kind.eq("baseline")].set_index("id")
+    best = points.loc[points.accuracy.idxmax()]
+    known = [f"{base.accuracy[name]:.3f} by {how}" for name, how in (("head", "its untrained head"), ("prompt", "prompting"))
+             if base.status.get(name) == "finished"]  # fmt: skip
+    parts = [
+        f"## {study.study.name}",
+        f"{state(cells)} {int(done.n_test.iloc[0]):,} test texts of five balanced classes, "
+        f"{len(study.grid.seeds)} seeds, batches of {study.training.batch_size}, learning rate "
+        f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. "
+        + (f"The base model's accuracy is {' and '.join(known)}. " if known else "The base model has not been measured. ")
+        + f"Best point of the grid: {METHODS[best.method]} on {TARGETS[best.targets]}, r = {best.r}, α = {best.alpha:g}: "
+        f"{interval(best)} (the best of many is flattered by choosing it).",
+        gpu(),
+        f"Accuracy against r at α = {study.grid.constant_alpha:g}, mean over the seeds with its 95% interval:",
+        trend("r", points, study),
+        f"Against α at r = {study.grid.constant_r:g}:",
+        trend("alpha", points, study),
+        *(f"![{what}]({GRID}/figures/{name}.png)" for name, what in (
+            ("r_trend", "Accuracy and F1 against r"), ("alpha_trend", "Accuracy and F1 against alpha"),
+            ("scale", "Accuracy against alpha / r and alpha / √r"),
+            ("lora_against_qlora", "Paired differences of LoRA and QLoRA"),
+        )),
+        "### The paper's questions",
+        table(
+            [{"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found} for row in claims.itertuples()],
+            ["left"] * 3,
+        ),
+        "### What holds across seeds",
+        robust(points, read(GRID, "comparisons.csv"), study),
+        f"All tables: [`{GRID}/paper_tables/`]({GRID}/paper_tables/); every number: [`{GRID}/summary.csv`]({GRID}/summary.csv); "
+        f"the whole study on one page, to be opened from the file: [`{GRID}/report.html`]({GRID}/report.html).",
+    ]  # fmt: skip
+    return parts
+
+
+def gpu():
+    """How long the grid took and how busy its GPU was."""
+    file = HERE / GRID / "gpu.csv"
+    if not file.exists():
+        return "How busy the GPU was over the whole grid has not been measured."
+    samples = pd.read_csv(file, skipinitialspace=True)
+    times = pd.to_datetime(samples["timestamp"])
+    busy = samples.filter(like="utilization").iloc[:, 0]
+    minutes = (times.iloc[-1] - times.iloc[0]).total_seconds() / 60
+    return (
+        f"Data, model, quantization and all cells took {minutes:.1f} minutes on the one GPU. It was computing "
+        f"{busy.mean():.0f}% of that time ({len(samples)} readings of `nvidia-smi`, in [`{GRID}/gpu.csv`]({GRID}/gpu.csv))."
+    )
+
+
+def starts(summary):
+    """Seconds of a cell's two jobs besides training and evaluation, mean over the cells of each method."""
+    found = {}
+    for cell in summary.itertuples():
+        files = [HERE / REHEARSAL / "benchmarks" / f"{cell.id}.{step}.tsv" for step in ("finetune", "evaluate")]
+        wall = sum(pd.read_csv(file, sep="\t").s.iloc[0] for file in files)
+        found.setdefault(cell.method, []).append(wall - cell.seconds - cell.evaluation_seconds)
+    return {method: sum(values) / len(values) for method, values in found.items()}
+
+
+def of_rehearsal():
+    """The section on the shape of the large model, and the projected cost of the paper's study."""
+    study = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text()))
+    paper = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    summary = read(REHEARSAL, "summary.csv")
+    cells = summary[summary.kind.eq("cell")]
+    done = cells[cells.status.eq("finished")]
+    card = json.loads((HERE / REHEARSAL / "card.json").read_text())
+    steps, whole = int(done.steps.iloc[0]), -(-paper.data.train_size // paper.training.batch_size)
+    measured = [
+        {
+            "cell": f"{METHODS[row.method]}, {TARGETS[row.targets]}, r = {row.r:.0f}",
+            "training, s": f"{row.seconds:.1f}", "tokens/s": f"{row.tokens_per_second:,.0f}",
+            "peak memory, GiB": f"{row.peak_memory_gib:.1f}", "GPU energy, Wh": f"{1000 * row.energy_kwh:.1f}",
+            "evaluation, tokens/s": f"{row.evaluation_tokens_per_second:,.0f}",
+        }
+        for row in done.itertuples()
+    ]  # fmt: skip
+    return [
+        "## Llama-3-8B's shape: the rehearsal",
+        f"{study.study.name}. {len(done)} cells of one run each, one after the other on one {done.device.iloc[0]}: "
+        f"{steps} of the {whole} steps of {paper.training.batch_size} texts that `config.yaml` assumes, texts of "
+        f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
+        "meaningless here**; time and memory do not depend on the weights' values.",
+        table(measured),
+        f"Beside the paper's values: [`{REHEARSAL}/paper_tables/table1_hardware.md`]({REHEARSAL}/paper_tables/table1_hardware.md).",
+        "### The paper's study, projected",
+        *projected(study, paper, done, card),
+    ]
+
+
+def projected(study, paper, done, card):
+    """GPU-hours and energy of the 52 cells that the paper's Table 1 implies, on two GPUs, against its own."""
+    parameters = read(REHEARSAL, "parameters.csv")
+    parameters = parameters[
+        parameters["head"].eq(parameters.targets.map({"attention": "plain", "all-linear": "paper"}))
+    ]
+    sizes = parameters.set_index(["targets", "r"]).trainable_parameters
+    cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(paper.grid).values()}
+    known = {device.name: device for device in check.known_gpus()}
+    devices = [known["H100 80 GB"], known["A100 40 GB"]]
+    architecture = json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text())
+    mean = card["splits"]["train"]["length_tokens"]["mean"]
+    table_of = projection.hours(
+        done, starts(done), cells, architecture, devices, trained=(mean, paper.data.train_size * paper.training.epochs),
+        evaluated=mean * (paper.data.test_size + paper.data.validation_size), batch_size=paper.training.batch_size,
+    )  # fmt: skip
+    watts = 3.6e6 * done.energy_kwh.sum() / done.seconds.sum()
+    rows, total = [], {}
+    for device in devices:
+        part = table_of[table_of.device.eq(device.name)]
+        by_method = part.groupby("method").hours.sum()
+        total[device.name] = by_method.sum()
+        power = watts if device is devices[0] else device.watts
+        rows.append(
+            {
+                "": f"{device.name}, projected", **{f"{METHODS[m]}, GPU-hours": f"{by_method[m]:.1f}" for m in METHODS},
+                "both": f"{by_method.sum():.1f}", "energy, kWh": f"{by_method.sum() * power / 1000:.1f}",
+            }
+        )  # fmt: skip
+    count = pd.Series([cell.method for cell in cells]).value_counts()
+    hours = {method: count[method] * each for method, each in PAPER_HOURS.items()}
+    rows.append(
+        {
+            "": "A100 40 GB, the paper's Table 1", **{f"{METHODS[m]}, GPU-hours": f"{hours[m]:.1f}" for m in METHODS},
+            "both": f"{sum(hours.values()):.1f}", "energy, kWh": "–",
+        }
+    )  # fmt: skip
+    again = table_of[table_of.device.eq("A100 40 GB")].checkpointed_layers
+    return [
+        table(rows),
+        f"On the A100 that is {total['A100 40 GB'] / sum(hours.values()):.3f} of the paper's hours. How it was projected: "
+        f"{len(cells)} cells of {paper.data.train_size:,} training, {paper.data.test_size:,} test and "
+        f"{paper.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
+        "token, linear in the trainable parameters between the ranks measured; steps extrapolated linearly, first ones "
+        "included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
+        f"the A100 time is longer by the ratio of the dense bfloat16 peaks, {devices[0].flops / devices[1].flops:.2f}, and by the "
+        f"layers computed again where 40 GB are too few ({again.gt(0).sum()} of {len(again)} cells). Energy: on the H100 the "
+        f"{watts:.0f} W that its meter showed in training, on the A100 its board's {devices[1].watts} W throughout. **The A100 itself was "
+        "not at hand.**",
+    ]
+
+
+HEAD = """# Results
+
+What this pipeline found when it was run for real. The pages are written from the records beside them by
+`python docs/results.py`; a study of your own is taken in with `python docs/results.py --take GRID REHEARSAL`.
+"""
+
+
+BEGIN, END = "<!-- written by docs/results.py -->", "<!-- to here -->"
+
+
+def block():
+    """The README's block of results, without its marks."""
+    study = settings.load(yaml.safe_load((HERE / GRID / "config.yaml").read_text()))
+    summary, points = read(GRID, "summary.csv"), read(GRID, "points.csv")
+    points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
+    places = [("r", value) for value in sorted(study.grid.r)[::3]] + [
+        ("alpha", value) for value in sorted(study.grid.alpha)[::3]
+    ]
+    rows = []
+    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
+        row = {"": f"{METHODS[method]}, {TARGETS[targets]}"}
+        for axis, value in places:
+            r, alpha = (value, study.grid.constant_alpha) if axis == "r" else (study.grid.constant_r, value)
+            point = part[part.r.eq(r) & part.alpha.eq(alpha)].iloc[0]
+            row[f"r = {r}, α = {alpha:g}"] = f"{point.accuracy:.3f}" if point.seeds else "–"
+        rows.append(row)
+    figures = [
+        f"![{what}](docs/results/{GRID}/figures/{name}.png)"
+        for name, what in (("r_trend", "Accuracy and F1 against r"), ("alpha_trend", "Accuracy and F1 against alpha"))
+    ]
+    complete = not cells.status.eq("missing").any()
+    return "\n\n".join(
+        [
+            f"{study.study.name}: accuracy on "
+            f"{int(cells.n_test.max()):,} test texts of five balanced classes, mean of up to {len(study.grid.seeds)} seeds. {state(cells)}",
+            table(rows),
+            *(figures if complete else []),
+            "With intervals, verdicts on the paper's questions, all tables, and the rehearsal at the shape of Llama-3-8B: "
+            "[`docs/results/`](docs/results/).",
+        ]
+    )
+
+
+def page():
+    """docs/results/README.md as one string."""
+    return "\n\n".join([HEAD.rstrip(), *of_grid(), *of_rehearsal()]) + "\n"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--take", nargs=2, metavar=("GRID", "REHEARSAL"), help="directories of the finished studies")
+    if studies := parser.parse_args().take:
+        for directory, place in zip(studies, (GRID, REHEARSAL)):
+            take(directory, place)
+    (HERE / "README.md").write_text(page())
+    readme = REPOSITORY / "README.md"
+    before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}")
