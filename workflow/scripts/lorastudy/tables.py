@@ -1013,7 +1013,7 @@ def _claims_basis(inputs):
     if len(seeds) > 1:
         return [f"{len(seeds)} seeds; intervals cover test texts and seeds."]
     return [
-        "One seed: averages over several pairs take the spread between pairs for that between runs; of a single pair, "
+        "One seed: averages over three pairs or more take the spread between pairs for that between runs; of a single pair, "
         "the variance between seeds is not covered."
     ]
 
