@@ -22,7 +22,7 @@ import pandas as pd  # noqa: E402
 from lorastudy import claims, comparisons, paired  # noqa: E402
 from scipy.stats import binom, norm  # noqa: E402
 
-STUDIES, TEXTS, MARGIN, BASE = 3000, 400, 0.02, 0.55
+STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
 SHARED = 0.7  # correlation of two classifiers over the texts
 SPREAD = 0.01  # standard deviation of a run around its cell's accuracy
 TOGETHER = 0.5  # part of that variance that all runs of a seed share

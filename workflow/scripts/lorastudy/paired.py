@@ -37,11 +37,12 @@ class Estimate:
     def half_width(self, coverage=COVERAGE):
         """Half the width of the interval of ``coverage``.
 
-        The quantile lies between that of the normal (many texts) and that of t of the runs, at a power of the runs'
-        part of the variance. The power is 2 in Welch's expansion (1947), which holds for many runs, and 1 with Cochran
-        and Cox (1950), which covers too much; 2 - 1 / degrees of freedom is nearest to 95% for 2 to 20 runs at any
-        ratio of the parts (94.3 to 96.0% for three runs, 94.6 to 95.5% for four; two runs, 93.9 to 97.8%). A few runs
-        may agree by chance: the width is at least ``FLOOR`` of what the texts alone would give these runs.
+        The quantile lies between that of the texts (the normal's, nearly) and that of the runs' t, at a power of the
+        runs' part of the variance. The power is 2 in Welch's expansion (1947), which holds where the two are close,
+        and 1/2 where that of t is far larger, as it is of few runs and for small p: the width is then t times the
+        standard error of the runs. Between, it is taken as linear in the ratio of the two. So the error of intervals
+        is about as stated at every level, for p values as Holm's correction needs them. A few runs may agree by chance:
+        the width is at least ``FLOOR`` of what the texts alone would give these runs.
         """
         from scipy.special import stdtrit  # the quantile of t; scipy.stats.t.ppf is a hundred times slower
 
@@ -50,9 +51,9 @@ class Estimate:
         least = of_texts * self.least_se
         if not self.se_runs:
             return float(max(of_texts * self.se_texts, least))
-        freedom, total = self.runs - 1, self.se_texts**2 + self.se_runs**2
-        part = (self.se_runs**2 / total) ** (2 - 1 / freedom)
-        quantile = of_texts + part * (stdtrit(freedom, tail) - of_texts)
+        of_runs, total = stdtrit(self.runs - 1, tail), self.se_texts**2 + self.se_runs**2
+        part = (self.se_runs**2 / total) ** ((1 + 3 * of_texts / of_runs) / 2)
+        quantile = of_texts + part * (of_runs - of_texts)
         return float(max(quantile * np.sqrt(total), least))
 
     @property
