@@ -71,13 +71,14 @@ class Estimate:
         from scipy.special import stdtr
 
         distance, smallest = abs(self.value - null), 1e-12
+        nothing = 1e-6  # coverage below which quantiles of t lose their digits (stdtrit)
         if not self.se_runs and self.texts > 1 and (error := max(self.se_texts, self.least_se)):
             return float(max(smallest, 2 * stdtr(self.texts - 1, -distance / error)))
-        if distance <= self.half_width(smallest):
+        if distance <= self.half_width(nothing):
             return 1.0
         if distance >= self.half_width(1 - smallest):
             return smallest
-        return brentq(lambda p: self.half_width(1 - p) - distance, smallest, 1 - smallest)
+        return brentq(lambda p: self.half_width(1 - p) - distance, smallest, 1 - nothing)
 
     def p_above(self, bound):
         """One-sided p of the value being at most ``bound``: small when it is above."""
