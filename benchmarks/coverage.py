@@ -228,7 +228,7 @@ From `python benchmarks/coverage.py`: {studies:,} simulated studies a section, {
 {margin:g} points, runs that scatter by {spread:g} point. In percent; the standard error of a rate of 5% over {studies:,}
 studies is {error:.2f}.
 
-| over all sections | lowest | | highest | |
+| over all sections, that of two seeds apart | lowest | | highest | |
 |---|---:|---|---:|---|
 """
 TEXT = """
