@@ -242,7 +242,8 @@ Family-wise error: share of families with a false rejection after correction, th
 is none or lies the other way. Two runs that scatter are never exactly equal over all texts. Where they do, a statement about
 these runs can be false only in its direction; its test of no difference is put to the proof where runs do not scatter.
 
-Wrong: share of studies with a verdict that the truth forbids; at the margin itself either verdict on equality is.
+Wrong: share of studies with a verdict that the truth forbids. At the margin itself either verdict on equality is, each by a
+test of its own: *supported* may come in 5% of studies, *contradicted* in 2.5%, together more than either.
 
 With two seeds t has one degree of freedom, and a quantile between the normal's 2.0 and its 12.7 cannot keep to 95% at
 every share of runs in the variance: intervals err on the wide side. They have lines of their own above. Three seeds are
