@@ -198,6 +198,44 @@ def test_nothing_to_compare_is_open_with_its_reason(tmp_path):
     assert "gain_qlora_head" not in table.index
 
 
+def test_too_few_pairs_leave_open_with_their_reason(tmp_path):
+    """One r, two alpha at most: two matched pairs of the methods in one seed. Their difference is shown, no interval."""
+    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[16, 32], data__test_size=TEXTS)
+    synthetic.write(tmp_path, study, lambda cell: 0.8 if cell.method == "lora" else 0.4)
+    results = synthetic.gather(tmp_path)
+    table = claims.build(results).set_index("claim")
+    reason = "too few pairs: 2 with one seed, an interval needs 3"
+    for claim in ("alpha", "method_accuracy", "gain_lora_head"):
+        row = table.loc[claim]
+        assert (row.verdict, row.test) == ("open", "")
+        assert f"points ({reason})" in row.found
+        assert row[["low", "high", "p_supported", "p_contradicted"]].isna().all()
+        assert abs(row.value) < 1
+    assert table.value["method_accuracy"] == pytest.approx(0.4, abs=0.05)
+    assert "nan" not in " ".join(table.found)
+
+
+def test_values_with_too_few_pairs_leave_the_others_tested(tmp_path):
+    """r = 16 has run in two of four sets: its pairs with r = 4 and 8 have no test; that of 4 and 8 has."""
+    missing = [f"{method}_all-linear_r16_a32_s0" for method in ("lora", "qlora")]
+    study = synthetic.config(data__test_size=TEXTS)
+    synthetic.write(tmp_path, study, rising, shared=0.97, missing=missing)
+    results = synthetic.gather(tmp_path)
+    pairs = results.comparisons[
+        results.comparisons.family.eq("pooled_r_pair") & results.comparisons.metric.eq("accuracy")
+    ]
+    assert pairs.p.notna().sum() == 1
+    assert pairs.p_holm.dropna().tolist() == pairs.p.dropna().tolist()
+    row = claims.build(results).set_index("claim").loc["r"]
+    assert row.verdict == "supported"
+    assert "Holm over 2 tests" in row.test
+    assert "not distinguishable from r = 4, 8" in row.found
+    alike = pairs.assign(
+        p=pairs.p.where(pairs.p.isna(), 0.9), p_equivalent=pairs.p_equivalent.where(pairs.p.isna(), 0.001)
+    )
+    assert claims.depends(alike, alike.iloc[:0], all_values=True)[0] == "open"
+
+
 def test_without_the_paper_nothing_of_it_is_said(tmp_path):
     synthetic.write(tmp_path, synthetic.config(study__paper=False))
     assert "paper" not in claims.build(synthetic.gather(tmp_path))

@@ -89,7 +89,7 @@ def test_interval_over_seeds_and_texts_by_hand(several):
     for seed in (0, 1, 2):
         a, b = (predictions(directory, f"qlora_{name}_r8_a16_s{seed}") for name in ("all-linear", "attention"))
         values.append(a.label.eq(a.prediction).astype(float) - b.label.eq(b.prediction).astype(float))
-    expected = paired.estimate(np.array(values), bounded=True)
+    expected = paired.estimate(np.array(values), np.array(values))
     assert row.difference == pytest.approx(expected.value, abs=1e-7)
     assert (row.low, row.high) == pytest.approx(expected.interval(), abs=1e-6)
     assert row.p == pytest.approx(expected.p_value(), abs=1e-5)
@@ -165,6 +165,24 @@ def test_with_one_seed_the_spread_between_pairs_widens_the_average(single):
     between = pairs.difference.std(ddof=1) / np.sqrt(len(pairs))
     assert pooled.se_runs == pytest.approx(between, rel=1e-3)
     assert pooled.high - pooled.low >= 2 * stats.t.ppf(0.975, 9) * between * 0.999
+
+
+@pytest.mark.parametrize(
+    ("targets", "seeds"), [(["attention"], [0]), (["attention"], [0, 1]), (["attention", "all-linear"], [0])]
+)
+def test_an_average_of_few_pairs_has_its_reason_for_an_interval(tmp_path, targets, seeds):
+    """Two methods, one or two target sets: pairs of values of r are averaged over two, or over four."""
+    synthetic.write(tmp_path, synthetic.config(grid__targets=targets, grid__seeds=seeds), seed_spread=0.01)
+    rows = synthetic.gather(tmp_path).comparisons
+    few = rows.family.isin(["pooled_r_pair", "pooled_alpha_pair", "pooled_r_trend", "pooled_alpha_trend"])
+    few &= (len(targets), len(seeds)) == (1, 1)
+    empty = rows.loc[few, ["low", "high", "se_texts", "se_runs", "se_fixed", "p", "p_holm", "p_equivalent", "test"]]
+    assert empty.isna().all(axis=None)
+    assert set(rows.reason[few]) <= {"too few pairs: 2 with one seed, an interval needs 3"}
+    assert rows.difference.notna().all()
+    assert rows.loc[~few, ["low", "high", "p", "p_holm", "p_equivalent", "test"]].notna().all(axis=None)
+    assert rows.reason[~few].isna().all()
+    assert few.sum() == (16 if (len(targets), len(seeds)) == (1, 1) else 0)
 
 
 def test_a_full_grid_has_a_line_at_every_value(tmp_path):

@@ -182,6 +182,15 @@ def test_paired_differences_are_those_of_the_same_texts(study):
     assert f"Of 10 pairs LoRA is better in {better} and QLoRA in 0" in caption
 
 
+def test_an_average_of_too_few_pairs_has_its_reason(study):
+    _, results = study({"grid__targets": ["attention"], "grid__r": [8], "grid__alpha": [16, 32]})
+    _, caption = drawn("lora_against_qlora", results)
+    assert re.search(
+        r"Average over 2 pairs: [+−]0\.\d{3}, too few pairs: 2 with one seed, an interval needs 3\.", caption
+    )
+    assert "nan" not in caption
+
+
 @pytest.mark.parametrize("width", [0.003, 0.1, 0.6])
 @pytest.mark.parametrize("targets", [["attention"], ["attention", "all-linear"]])
 def test_differences_of_any_size_have_ticks_with_room(study, targets, width):

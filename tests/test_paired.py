@@ -55,9 +55,24 @@ def test_equivalence_is_two_one_sided_t_tests(differences):
 
 
 def test_no_difference_on_few_texts_is_not_yet_equivalence():
-    same = np.zeros((1, 50))
-    assert paired.estimate(same, bounded=True).p_equivalent(0.02) > 0.05
-    assert paired.estimate(np.zeros((1, 5000)), bounded=True).p_equivalent(0.02) < 0.01
+    few, many = np.zeros((1, 50)), np.zeros((1, 5000))
+    assert paired.estimate(few, few).p_equivalent(0.02) > 0.05
+    assert paired.estimate(many, many).p_equivalent(0.02) < 0.01
+
+
+def test_two_more_texts_count_in_averages_as_in_single_differences(differences):
+    """Of a single one they add 1 to the sum of squares, of ten that have nothing in common a tenth of it."""
+    alone = paired.estimate(differences[None], differences)
+    spread = len(differences) * differences.var()
+    assert alone.se_fixed**2 == pytest.approx((spread + 1) / 401 / 402)
+    ten = np.random.default_rng(3).permuted(np.tile(differences, (10, 1)), axis=1)
+    averaged = ten.mean(axis=0)
+    part = averaged.var() / differences.var()
+    assert 0.07 < part < 0.13
+    found = paired.estimate(averaged[None], ten)
+    assert found.se_fixed**2 == pytest.approx((spread + 1) * part / 401 / 402)
+    copies = paired.estimate(differences[None], np.tile(differences, (10, 1)))
+    assert copies.se_fixed == pytest.approx(alone.se_fixed)
 
 
 def test_seeds_add_their_variance_by_hand():
@@ -77,8 +92,39 @@ def test_runs_that_agree_by_chance_do_not_make_the_texts_certain():
     fixed = np.std([0.5, 0.5, 1.0, 0.0] * 25, ddof=1) / 10
     assert result.se_fixed == pytest.approx(fixed)
     assert result.se_texts < 0.75 * fixed
-    lone = paired.estimate(np.random.default_rng(0).permuted(np.repeat([[0, 1], [0, 1]], 50, axis=1), axis=1))
-    assert lone.half_width() >= 0.7 * stats.t.ppf(0.975, 99) * lone.se_fixed
+    lucky = paired.Estimate(0.0, se_texts=0.0, se_runs=1e-9, se_fixed=0.01, texts=100, runs=3)
+    assert lucky.half_width() == pytest.approx(0.5 * stats.t.ppf(0.975, 99) * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("runs", "coverage", "lowest", "highest"),
+    [
+        (2, 0.95, 0.948, 0.988),
+        (3, 0.95, 0.947, 0.967),
+        (4, 0.95, 0.948, 0.959),
+        (6, 0.95, 0.949, 0.954),
+        (11, 0.95, 0.949, 0.951),
+        (3, 0.9, 0.897, 0.918),  # of two one-sided tests at 5%
+        (3, 1 - 0.05 / 8, 0.993, 0.9991),  # of the smallest of eight p values in Holm's correction
+        (10, 1 - 0.05 / 8, 0.993, 0.9945),
+    ],
+)
+def test_coverage_of_the_two_parts_together(runs, coverage, lowest, highest):
+    """By integration over the runs' sample variance: normal values, many texts, any ratio of the three variances.
+
+    In units of the residual variance of the mean, which the spread of the runs holds at least.
+    """
+    freedom = runs - 1
+    edges = np.linspace(0, 1, 401) ** 3  # fine where the runs agree by chance
+    steps = stats.chi2.ppf((edges[1:] + edges[:-1]) / 2, freedom) / freedom
+    found = []
+    for of_texts in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
+        for of_runs in (1.0, 1.3, 2.0, 5.0, 30.0, 300.0):
+            parts = [(of_texts, of_runs * step, 1 + of_texts) for step in steps]
+            widths = [paired.Estimate(0.0, *np.sqrt(part), 10**6, runs).half_width(coverage) for part in parts]
+            held = 2 * stats.norm.cdf(np.array(widths) / (of_texts + of_runs) ** 0.5) - 1
+            found.append((held * np.diff(edges)).sum())
+    assert lowest <= min(found) <= max(found) <= highest
 
 
 def test_seeds_that_agree_add_nothing(differences):

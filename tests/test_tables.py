@@ -218,6 +218,19 @@ def test_pairs_of_the_methods(results, parameters, tmp_path):
     assert "average of 10 pairs" in markdown
 
 
+def test_an_average_of_too_few_pairs_has_no_interval(parameters, tmp_path):
+    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[16, 32])
+    synthetic.write(tmp_path, study)
+    frame, markdown, _ = write("results_3_3_lora_against_qlora", synthetic.gather(tmp_path), parameters, tmp_path)
+    average = frame.iloc[2]
+    assert average.difference == pytest.approx(frame.difference[:2].mean())
+    assert average[["low", "high", "p", "p_holm", "p_equivalent"]].isna().all()
+    assert average.reason == "too few pairs: 2 with one seed, an interval needs 3"
+    line = next(line for line in markdown.splitlines() if "average of 2 pairs" in line)
+    assert "(too few pairs) |" in line
+    assert "- Average: too few pairs: 2 with one seed, an interval needs 3." in markdown
+
+
 def test_holes_are_shown_with_their_reason(with_holes, parameters, tmp_path):
     _, markdown, _ = write("results_3_2_constant_alpha", with_holes, parameters, tmp_path)
     row = next(line for line in markdown.splitlines() if line.startswith("| accuracy |      32 |   4 |"))

@@ -14,7 +14,7 @@ is the reading of a question that data can support or contradict. The tests, all
 - ``ratio``: supported when the 95% interval of the ratio lies on the claimed side of 1, contradicted when it lies on
   the other.
 
-Otherwise a claim is open: the study is too small to tell.
+Otherwise a claim is open: the study is too small to tell. So it is where an average has too few pairs for a test.
 """
 
 import math
@@ -133,6 +133,8 @@ def _size(row):
 
 def greater(row, margin):
     """Verdict on a being better than b, with the two p values. ``row`` is a row of the comparisons."""
+    if math.isnan(row.p):
+        return OPEN, math.nan, math.nan
     ahead = row.p if row.difference > 0 else 1 - row.p / 2
     not_ahead = min(1.0, 2 * estimate_of(row).p_below(margin))
     verdict = SUPPORTED if ahead < LEVEL else CONTRADICTED if not_ahead < LEVEL else OPEN
@@ -141,6 +143,8 @@ def greater(row, margin):
 
 def equal(row, margin):
     """Verdict on a being as good as b, with the two p values."""
+    if math.isnan(row.p):
+        return OPEN, math.nan, math.nan
     estimate = estimate_of(row)
     beyond = min(1.0, 2 * min(estimate.p_above(margin), estimate.p_below(-margin)))
     verdict = SUPPORTED if row.p_equivalent < LEVEL else CONTRADICTED if beyond < LEVEL else OPEN
@@ -155,8 +159,9 @@ def depends(pairs, trend, all_values):
         trend: rows of the trend along it.
         all_values: whether every two of the study's values are among the pairs.
     """
-    differs = float(paired.holm([*pairs.p, *trend.p]).min())
-    alike = float(pairs.p_equivalent.max()) if all_values else math.nan
+    differs = float(paired.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
+    differs = differs if math.isfinite(differs) else math.nan
+    alike = float(pairs.p_equivalent.max(skipna=False)) if all_values else math.nan
     verdict = SUPPORTED if differs < LEVEL else CONTRADICTED if alike < LEVEL else OPEN
     return verdict, differs, alike
 
@@ -189,7 +194,7 @@ def _gains(study, directory):
                 value=row.difference,
                 low=row.low,
                 high=row.high,
-                test=f"{row.test}: against no difference, and against {_margin(study)}",
+                test=_test(row, f"against no difference, and against {_margin(study)}"),
                 p_supported=ahead,
                 p_contradicted=not_ahead,
                 **_size(row),
@@ -210,7 +215,10 @@ def _depends(study, axis, other):
     measured = sorted({float(value) for value in [*pairs.a_value, *pairs.b_value]})
     verdict, differs, alike = depends(pairs, trend, measured == values)
     widest = pairs.loc[pairs.difference.abs().idxmax()]
-    low, high = estimate_of(widest).interval(1 - LEVEL / len(pairs))
+    tested = [row for rows in (pairs, trend) for row in rows.itertuples() if not math.isnan(row.p)]
+    low = high = math.nan
+    if not math.isnan(widest.p):
+        low, high = estimate_of(widest).interval(1 - LEVEL / pairs.p.notna().sum())
     best, beside = _best(pairs, axis)
     found = f"Highest at {axis} = {best:g}"
     if beside:
@@ -229,8 +237,11 @@ def _depends(study, axis, other):
         value=widest.difference,
         low=low,
         high=high,
-        test=f"{widest.test}: any two of {len(measured)} values and the trend on log2, Holm over "
-        f"{len(pairs) + len(trend)} tests; two one-sided tests of every pair against {_margin(study)}",
+        test=_test(
+            tested[0] if tested else widest,
+            f"any two of {len(measured)} values and the trend on log2, Holm over {len(tested)} tests; two one-sided "
+            f"tests of every pair against {_margin(study)}",
+        ),
         p_supported=differs,
         p_contradicted=alike,
         **_size(widest),
@@ -245,7 +256,7 @@ def _best(pairs, axis):
         a, b = float(row.a_value), float(row.b_value)
         against[a][b], against[b][a] = (row.difference, row.p_holm), (-row.difference, row.p_holm)
     best = max(values, key=lambda value: sum(difference for difference, _ in against[value].values()))
-    return best, [value for value, (_, p) in against[best].items() if p >= LEVEL]
+    return best, [value for value, (_, p) in against[best].items() if not p < LEVEL]  # nor is one without a test
 
 
 def _targets(study):
@@ -268,7 +279,7 @@ def _targets(study):
         value=row.difference,
         low=row.low,
         high=row.high,
-        test=f"{row.test}: against no difference, and against {_margin(study)}",
+        test=_test(row, f"against no difference, and against {_margin(study)}"),
         p_supported=ahead,
         p_contradicted=not_ahead,
         **_size(row),
@@ -295,7 +306,7 @@ def _methods(study):
         value=row.difference,
         low=row.low,
         high=row.high,
-        test=f"{row.test}: two one-sided tests against {_margin(study)}",
+        test=_test(row, f"two one-sided tests against {_margin(study)}"),
         p_supported=within,
         p_contradicted=beyond,
         **_size(row),
@@ -364,7 +375,13 @@ def _points(row, low=None, high=None, sign=None):
     side = 1 if row.difference >= 0 else -1
     low, high = sorted((side * low, side * high))
     way = "ahead" if side == 1 or sign == 1 else "behind"
-    return f"{way} by {100 * abs(row.difference):.1f} points [{100 * low:.1f}, {100 * high:.1f}]".replace("-", "−")
+    around = f"({row.reason})" if math.isnan(row.p) else f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-", "−")
+    return f"{way} by {100 * abs(row.difference):.1f} points {around}"
+
+
+def _test(row, what):
+    """How a verdict was reached; empty where there was no test."""
+    return "" if math.isnan(row.p) else f"{row.test}: {what}"
 
 
 def _margin(study):

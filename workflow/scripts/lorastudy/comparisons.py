@@ -24,10 +24,12 @@ TESTS = {
     "units": "t over matched pairs and texts",
     "texts": "t over texts",
 }
+# of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
+PAIRS = 3
 COLUMNS = [
     "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
-    "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "only_a", "only_b", "bootstrap_low",
-    "bootstrap_high", "n", "seeds", "units", "runs",
+    "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "reason", "only_a", "only_b",
+    "bootstrap_low", "bootstrap_high", "n", "seeds", "units", "runs",
 ]  # fmt: skip
 
 
@@ -96,6 +98,7 @@ def build(summary, statistics, study_directory="."):
         ``margin``. Of two single runs, ``only_a`` and ``only_b`` count the texts that one of them alone got right, and
         ``bootstrap_low`` and ``bootstrap_high`` are the paired bootstrap's interval. ``units`` is the number of
         differences (or lines) that a pooled comparison averages, ``runs`` of what is taken as a sample of runs.
+        ``reason`` says why a row has a difference alone: with one seed, fewer than ``PAIRS`` averaged.
     """
     import pandas as pd
 
@@ -120,8 +123,9 @@ def measure(wanted, scores, statistics):
 
     rows = [row for contrast in wanted for row in _measure(contrast, scores, statistics)]
     frame = pd.DataFrame(rows, columns=COLUMNS[1:])
-    together = frame.groupby(["family", "group", "metric"], sort=False).p
-    frame["p_holm"] = together.transform(paired.holm) if len(frame) else np.nan
+    tested = frame[frame.p.notna()]
+    together = tested.groupby(["family", "group", "metric"], sort=False).p
+    frame["p_holm"] = together.transform(paired.holm) if len(tested) else np.nan
     return frame.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
 
 
@@ -275,9 +279,9 @@ def _measure(contrast, scores, statistics):
         return
     single = len(seeds) == len(units) == 1 and len(units[0]) == 2 and not contrast.family.endswith("_trend")
     for metric in scores:
-        values, sampled = _values(units, seeds, scores[metric])
-        estimate = paired.estimate(values, bounded=True)
-        low, high = estimate.interval()
+        differences = _differences(units, seeds, scores[metric])
+        values, sampled = _sample(differences)
+        estimate = paired.estimate(values, differences)
         row = {
             "family": contrast.family,
             "group": contrast.group,
@@ -288,6 +292,17 @@ def _measure(contrast, scores, statistics):
             "b_value": contrast.b_value,
             **contrast.common,
             "difference": estimate.value,
+            "margin": statistics["equivalence_margin"],
+            "n": estimate.texts,
+            "seeds": len(seeds),
+            "units": len(units),
+            "runs": estimate.runs,
+        }
+        if sampled == "units" and len(units) < PAIRS:
+            yield row | {"reason": f"too few pairs: {len(units)} with one seed, an interval needs {PAIRS}"}
+            continue
+        low, high = estimate.interval()
+        row |= {
             "low": low,
             "high": high,
             "se_texts": estimate.se_texts,
@@ -295,12 +310,7 @@ def _measure(contrast, scores, statistics):
             "se_fixed": estimate.se_fixed,
             "p": estimate.p_value(),
             "test": TESTS[sampled],
-            "margin": statistics["equivalence_margin"],
             "p_equivalent": estimate.p_equivalent(statistics["equivalence_margin"]),
-            "n": estimate.texts,
-            "seeds": len(seeds),
-            "units": len(units),
-            "runs": estimate.runs,
         }
         if single and metric == "accuracy":
             only_a, only_b = int((values > 0).sum()), int((values < 0).sum())
@@ -347,14 +357,9 @@ def complete(units):
     return best
 
 
-def _values(units, seeds, scores):
-    """What is taken as a sample, and the weighted sums of each of its runs, shape (runs, texts).
-
-    With several seeds, they are the sample and units are averaged. With one seed, what several units differ by stands
-    in for what runs differ by: it holds that and, beside it, true differences between units, so that the interval errs
-    on the wide side. One seed and one unit leave only the texts.
-    """
-    sums = np.array(
+def _differences(units, seeds, scores):
+    """The weighted sums of every unit and seed, shape (seeds, units, texts)."""
+    return np.array(
         [
             [
                 sum(np.float32(weight) * scores[runs.get(seed, runs.get(None))] for weight, runs in unit)
@@ -363,6 +368,15 @@ def _values(units, seeds, scores):
             for seed in seeds
         ]
     )
-    if len(seeds) > 1:
-        return sums.mean(axis=1), "seeds"
-    return sums[0], "units" if len(units) > 1 else "texts"
+
+
+def _sample(differences):
+    """What is taken as a sample of runs, shape (runs, texts), and its name in ``TESTS``.
+
+    With several seeds, they are the sample and units are averaged. With one seed, what several units differ by stands
+    in for what runs differ by: it holds that and, beside it, true differences between units, so that the interval errs
+    on the wide side. One seed and one unit leave only the texts: that is no average, and says nothing of other runs.
+    """
+    if len(differences) > 1:
+        return differences.mean(axis=1), "seeds"
+    return differences[0], "units" if len(differences[0]) > 1 else "texts"

@@ -919,7 +919,11 @@ def lora_against_qlora(inputs):
             "alpha": ["–" if pd.isna(alpha) else f"{alpha:g}" for alpha in frame.alpha],
             "LoRA": [_side(row, "lora") for row in rows],
             "QLoRA": [_side(row, "qlora") for row in rows],
-            "LoRA − QLoRA": [interval(row.difference, row.low, row.high, form=signed) for row in frame.itertuples()],
+            "LoRA − QLoRA": [
+                interval(row.difference, row.low, row.high, form=signed)
+                + ("" if pd.isna(row.reason) else f" ({row.reason.partition(':')[0]})")
+                for row in frame.itertuples()
+            ],
             "p (Holm)": frame.p_holm.map(p_value),
             "p (equal)": frame.p_equivalent.map(p_value),
             "only one right": [
@@ -939,6 +943,7 @@ def lora_against_qlora(inputs):
         f"p (Holm): {' or '.join(tests) or 'no pair yet'}, corrected for the number of pairs; p (equal): two one-sided "
         f"tests, small where the difference is within ± {margin:g}."
         + ("" if frame.only_a.isna().all() else " Only one right: texts that LoRA alone : QLoRA alone got right."),
+        *(f"Average: {reason}." for reason in frame.reason.dropna().unique()),
         *_basis(inputs),
         *_views_note(points),
         *_holes(points),
@@ -953,7 +958,7 @@ def lora_against_qlora(inputs):
 
 
 PAIR = [
-    "difference", "low", "high", "p", "p_holm", "p_equivalent", "only_a", "only_b", "bootstrap_low", "bootstrap_high",
+    "difference", "low", "high", "p", "p_holm", "p_equivalent", "reason", "only_a", "only_b", "bootstrap_low", "bootstrap_high",
     "n", "seeds",
 ]  # fmt: skip
 
@@ -1008,7 +1013,7 @@ def _claims_basis(inputs):
     if len(seeds) > 1:
         return [f"{len(seeds)} seeds; intervals cover test texts and seeds."]
     return [
-        "One seed: averages over several pairs take the spread between pairs for that between runs; of a single pair, "
+        "One seed: averages over three pairs or more take the spread between pairs for that between runs; of a single pair, "
         "the variance between seeds is not covered."
     ]
 

@@ -122,7 +122,8 @@ def _average(results):
     if pooled.empty:
         return ""
     row = pooled.iloc[0]
-    return f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, 95% interval {_signed(row.low)} to {_signed(row.high)}."
+    around = row.reason if row.isna().low else f"95% interval {_signed(row.low)} to {_signed(row.high)}"
+    return f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, {around}."
 
 
 def _intervals(differences):
