@@ -15,7 +15,7 @@ import pytest
 import synthetic
 import yaml
 from lorastudy import figures, grid, settings
-from lorastudy.figures import costs, style
+from lorastudy.figures import captions, costs, style
 from lorastudy.settings import REPOSITORY
 
 LOOK = settings.Figures("#0072B2", "#D55E00", "#595959", 72)
@@ -344,6 +344,39 @@ def test_no_hole_is_silent(study, name):
         if cell != beyond:
             assert cell in caption
             assert reasons[status] in caption
+
+
+def test_an_interval_far_wider_than_the_others_ends_at_the_edge():
+    """Values 0.50 to 0.60, intervals 0.10 wide but for one: the axis reaches 0.10 beyond the values at the most."""
+    frame = pd.DataFrame({"x": [0.5, 0.55, 0.6], "x_low": [0.45, 0.0, 0.55], "x_high": [0.55, 1.0, 0.65]})
+    assert style.reach(frame, "x") == pytest.approx((0.4, 0.7))
+    assert style.reach(frame.drop(index=1), "x") == pytest.approx((0.45, 0.65))
+    assert style.reach(frame.drop(index=1), "x", [0.3]) == pytest.approx((0.3, 0.65))
+    assert style.reach(frame.iloc[:0], "x") is None
+    assert captions.cut(frame, {"x": (0.4, 0.7)}, lambda row: f"row {row.name}") == (
+        "Bars that end at the edge of a panel go beyond it: X of row 1 [0.000, 1.000]."
+    )
+    assert captions.cut(frame.drop(index=1), {"x": (0.4, 0.7)}) == ""
+
+
+@pytest.mark.parametrize("name", ["r_trend", "scale", "accuracy_against_cost", "lora_against_qlora"])
+def test_one_seed_that_collapses_does_not_flatten_a_figure(study, name):
+    """Of three seeds, one at chance: t with two degrees of freedom reaches from 0 to 1, of the difference −1 to 1."""
+    collapsed = grid.Cell("lora", "attention", 16, 32, 1)
+    _, results = study(
+        {"grid__seeds": [0, 1, 2]}, accuracy=lambda cell: 0.1 if cell == collapsed else accuracy(cell), seed_spread=0.01
+    )
+    point = results.points[results.points.point == "lora_attention_r16_a32"].iloc[0]
+    assert (point.accuracy_low, point.accuracy_high) == (0.0, 1.0)
+    figure, caption = drawn(name, results)
+    if name == "lora_against_qlora":
+        low, high = figure.axes[0].get_xlim()
+        assert -0.9 < low < 0.1 - 0.57 and 0 < high < 0.5
+        assert re.search(r"Difference of Attention, r = 16, α = 32 \[−0.\d+, 0.\d+\]", caption)
+    else:
+        axes = next(axes for axes in figure.axes if axes.get_ylabel() == "Accuracy")
+        assert axes.get_ylim()[1] < 1
+        assert "Accuracy of LoRA, attention, r = 16, α = 32 [0.000, 1.000]" in caption
 
 
 def test_holes_are_marked_where_they_would_be(study):

@@ -100,3 +100,9 @@ def test_contributions_give_the_spread_of_the_bootstrap(predictions):
     for name in ("f1", "macro_f1", "mae", "nll"):
         error = metrics.per_text(label, probabilities)[name].std(ddof=1) / np.sqrt(len(label))
         assert 3.92 * error == pytest.approx(scores[f"{name}_high"] - scores[f"{name}_low"], rel=0.1), name
+
+
+def test_bounds_of_scores():
+    assert metrics.bounds("accuracy", 5) == (0, 1)
+    assert metrics.bounds("mae", 5) == (0, 4)
+    assert metrics.bounds("nll", 5) == (0, np.inf)

@@ -301,7 +301,7 @@ def _measure(contrast, scores, statistics):
         if sampled == "units" and len(units) < PAIRS:
             yield row | {"reason": f"too few pairs: {len(units)} with one seed, an interval needs {PAIRS}"}
             continue
-        low, high = estimate.interval()
+        low, high = np.clip(estimate.interval(), -1, 1)  # two scores differ by no more
         row |= {
             "low": low,
             "high": high,

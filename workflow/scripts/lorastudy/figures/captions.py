@@ -45,21 +45,23 @@ def intervals(results, points, singles=True):
     return text
 
 
-def cut(points, reaches):
+def cut(rows, reaches, name=panels.name):
     """The intervals that go on beyond the edge of their panel; empty without any.
 
     Args:
         reaches: score → (lowest, highest) that is shown, of ``style.reach``.
+        name: row → what it is called.
     """
     parts = []
     for score, reach in reaches.items():
         if reach:
-            beyond = points[(points[f"{score}_low"] < reach[0]) | (points[f"{score}_high"] > reach[1])]
+            beyond = rows[(rows[f"{score}_low"] < reach[0]) | (rows[f"{score}_high"] > reach[1])]
             parts += [
-                f"{style.METRICS[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+                f"{style.METRICS.get(score, score.capitalize())} of {name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
                 for _, row in beyond.iterrows()
             ]
-    return f"Bars that end at the edge of a panel go beyond it: {'; '.join(parts)}." if parts else ""
+    text = "; ".join(parts).replace("-", "−")
+    return f"Bars that end at the edge of a panel go beyond it: {text}." if parts else ""
 
 
 def holes(rows):
@@ -69,7 +71,9 @@ def holes(rows):
         return ""
     parts = []
     for status, label in style.STATUSES.items():
-        for reason, group in lost[lost.status == status].groupby("reason", sort=False):
+        of_status = lost[lost.status == status]
+        reasons = of_status.reason.str.split(" (log: ", regex=False).str[0]  # one log each; the summary names them
+        for reason, group in of_status.groupby(reasons, sort=False):
             named = [style.BASELINES.get(name, name) for name in group.id[:LISTED]]
             if len(group) > LISTED:
                 named.append(f"and {len(group) - LISTED} more (see results/summary.csv)")

@@ -18,7 +18,9 @@ def lora_against_qlora(results, look):
     cells = panels.cells(results)
     each = panels.each(results)
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
-    differences = compared(results, "method")
+    differences = compared(results, "method").rename(columns={"low": "difference_low", "high": "difference_high"})
+    every = [single for panel in each for single in _of_single_seeds(panels.of(cells, panel=panel))]
+    reach = style.reach(differences, "difference", every) or (-2 * _margin(results), 2 * _margin(results))
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
     height = min(HEIGHT, 1.0 + 0.16 * len(places))
     figure, (row,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
@@ -32,8 +34,8 @@ def lora_against_qlora(results, look):
             singles = _of_single_seeds(runs)
             if len(singles) > 1:
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
-            if text := _lost(runs):
-                axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), **WORDS)
+            if text := _lost(runs):  # beneath what there is of the pair
+                axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), zorder=0.5, **WORDS)
         style.title(axes, panels.title(panel), len(each))
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
@@ -44,8 +46,8 @@ def lora_against_qlora(results, look):
     labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]
     row[0].set_yticks(range(len(places)), labels, fontsize=size)
     row[0].set_ylim(len(places) - 0.4, -0.6)
-    if differences.empty:
-        row[0].set_xlim(-2 * _margin(results), 2 * _margin(results))
+    room = 0.05 * (reach[1] - reach[0])
+    row[0].set_xlim(min(reach[0], 0) - room, max(reach[1], 0) + room)
     style.legend(figure, _handles(results, look))
     return figure, captions.write(
         "Difference in accuracy between LoRA and QLoRA of the same target set, r, α and seed, on the same texts: right of 0 "
@@ -54,6 +56,7 @@ def lora_against_qlora(results, look):
         _average(results),
         captions.sample(results, cells),
         _intervals(differences),
+        captions.cut(differences, {"difference": reach}, _pair),
         captions.holes(cells),
     )
 
@@ -72,7 +75,7 @@ def _difference(axes, y, row, panel, look):
     shown = row.p_holm < LEVEL
     colour = look.lora_colour if row.difference >= 0 else look.qlora_colour
     colour = colour if shown else look.baseline_colour
-    axes.hlines(y, row.low, row.high, color=colour, linewidth=1.0)
+    axes.hlines(y, row.difference_low, row.difference_high, color=colour, linewidth=1.0)
     axes.plot(
         [row.difference], [y], marker=style.MARKERS[panel[0]], color=colour, label="difference",
         markerfacecolor=colour if shown else "white",
@@ -81,7 +84,7 @@ def _difference(axes, y, row, panel, look):
 
 def _of_single_seeds(runs):
     done = runs[runs.status == "finished"]
-    table = done.pivot_table(index="seed", columns="method", values="accuracy")
+    table = done.pivot_table(index=["r", "alpha", "seed"], columns="method", values="accuracy")
     return (table.lora - table.qlora).dropna().tolist() if {"lora", "qlora"} <= set(table) else []
 
 
@@ -95,6 +98,10 @@ def _lost(runs):
         + (f" ({count} of {runs.seed.nunique()})" if several else "")
         for (method, status), count in counts.items()
     )
+
+
+def _pair(row):
+    return f"{panels.title((row.targets, row.scaling))}, r = {row.r:g}, α = {row.alpha:g}"
 
 
 def _handles(results, look):
