@@ -131,12 +131,14 @@ def of_grid():
     best = points.loc[points.accuracy.idxmax()]
     known = [f"{base.accuracy[name]:.3f} by {how}" for name, how in (("head", "its untrained head"), ("prompt", "prompting"))
              if base.status.get(name) == "finished"]  # fmt: skip
+    other = sorted(set(base.device.dropna()) - set(done.device))
+    elsewhere = f" (on {' and '.join(other)})" * bool(other)
     parts = [
         f"## {study.study.name}",
         f"{state(cells)} {int(done.n_test.iloc[0]):,} test texts of five balanced classes, "
         f"{len(study.grid.seeds)} seeds, batches of {study.training.batch_size}, learning rate "
         f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. "
-        + (f"The base model's accuracy is {' and '.join(known)}. " if known else "The base model has not been measured. ")
+        + (f"The base model's accuracy is {' and '.join(known)}{elsewhere}. " if known else "The base model has not been measured. ")
         + f"Best point of the grid: {METHODS[best.method]} on {TARGETS[best.targets]}, r = {best.r}, α = {best.alpha:g}: "
         f"{interval(best)} (the best of many is flattered by choosing it).",
         gpu(),
