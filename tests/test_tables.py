@@ -14,6 +14,7 @@ import synthetic
 import yaml
 from lorastudy import ledger, macros, metrics, paper, settings, tables
 from lorastudy.settings import REPOSITORY
+from lorastudy.tables import baseline, formatting
 
 HOLES = {
     "diverged": ["lora_attention_r4_a32_s0"],
@@ -111,7 +112,7 @@ def test_table5_has_both_baselines_and_guessing(results, parameters, tmp_path):
 def test_guessing_by_hand():
     """Classes of 30, 10 and 10 texts. Always the first: accuracy 0.6, its precision 0.6, recall 1, F1 0.75."""
     confusion = {"head": [[10, 10, 10], [5, 5, 0], [0, 5, 5]]}
-    found = tables._guessing(confusion)
+    found = baseline._guessing(confusion)
     majority = found["majority class"]
     assert majority["accuracy"] == pytest.approx(0.6)
     assert majority["f1"] == pytest.approx(0.6 * 0.75)
@@ -411,14 +412,14 @@ def test_without_the_paper_no_column_is_its(written):
     [(0.5, "0.500"), (-0.0001, "0.000"), (-1.25, "−1.250"), (1234.5, "1,234.500"), (float("nan"), "–")],
 )
 def test_numbers(value, expected):
-    assert tables.number(value) == expected
+    assert formatting.number(value) == expected
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [(0.0051, "+0.005"), (-0.0051, "−0.005"), (0.0001, "0.000"), (1234.5, "+1,234.500")]
 )
 def test_signed_numbers(value, expected):
-    assert tables.signed(value) == expected
+    assert formatting.signed(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_signed_numbers(value, expected):
     [(300, "300"), (12.345, "12.3"), (0.001234, "0.00123"), (0, "0"), (1234.5, "1,234"), (99.96, "100.0")],
 )
 def test_three_digits(value, expected):
-    assert tables.significant(value) == expected
+    assert formatting.significant(value) == expected
 
 
 # Ledger

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy import claims, paper, ratios, tables, tuning
+from lorastudy import claims, paper, ratios, tuning
+from lorastudy.tables import formatting, layout
 
 PREFIX = "Study"
 
@@ -28,13 +29,13 @@ def numbers(results, directory=paper.DIRECTORY):
         "Name": results.settings["study"]["name"],
         "Model": results.settings["model"]["name"],
         "Device": " and ".join(sorted(set(results.summary.device.dropna()))) or "–",
-        "TestTexts": tables.whole(texts.iloc[0] if len(texts) else None),
+        "TestTexts": formatting.whole(texts.iloc[0] if len(texts) else None),
         "Seeds": str(len(results.settings["grid"]["seeds"])),
         "CellsPlanned": str(len(cells)),
         "CellsFinished": str(int(cells.status.eq("finished").sum())),
         "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
         "Margin": f"{100 * statistics['equivalence_margin']:g}",
-        "DeviceHours": tables.significant(np.nansum([cells.seconds.sum(), cells.evaluation_seconds.sum()]) / 3600),
+        "DeviceHours": formatting.significant(np.nansum([cells.seconds.sum(), cells.evaluation_seconds.sum()]) / 3600),
     }
     for name, row in results.baselines.iterrows():
         found |= _score(f"Base{name.capitalize()}", row)
@@ -47,15 +48,15 @@ def numbers(results, directory=paper.DIRECTORY):
         for targets in results.settings["grid"]["targets"]:
             title = method.capitalize() + "".join(part.capitalize() for part in targets.split("-"))
             of_set = configured[configured.method.eq(method) & configured.targets.eq(targets)]
-            found[f"{title}Minutes"] = tables.significant(of_set.seconds.mean() / 60)
-            found[f"{title}MemoryGiB"] = tables.significant(of_set.peak_memory_gib.mean())
+            found[f"{title}Minutes"] = formatting.significant(of_set.seconds.mean() / 60)
+            found[f"{title}MemoryGiB"] = formatting.significant(of_set.peak_memory_gib.mean())
     finished = tuning.views(results.summary)[tuning.CONFIGURED]
     for title, column in (("TimeRatio", "seconds"), ("MemoryRatio", "peak_memory_gib")):
         ratio = ratios.ratio(finished, column)
         found |= {
-            title: tables.number(ratio.value, 2),
-            f"{title}Low": tables.number(ratio.low, 2),
-            f"{title}High": tables.number(ratio.high, 2),
+            title: formatting.number(ratio.value, 2),
+            f"{title}Low": formatting.number(ratio.low, 2),
+            f"{title}High": formatting.number(ratio.high, 2),
         }
     for claim in claims.build(results, directory).itertuples():
         if claim.view != tuning.CONFIGURED:
@@ -64,16 +65,16 @@ def numbers(results, directory=paper.DIRECTORY):
         found[f"Verdict{title}"] = claim.verdict
         if claim.unit == "accuracy":
             found |= {
-                f"Difference{title}": tables.signed(100 * claim.value, 1),
-                f"Difference{title}Low": tables.signed(100 * claim.low, 1),
-                f"Difference{title}High": tables.signed(100 * claim.high, 1),
+                f"Difference{title}": formatting.signed(100 * claim.value, 1),
+                f"Difference{title}Low": formatting.signed(100 * claim.low, 1),
+                f"Difference{title}High": formatting.signed(100 * claim.high, 1),
             }
-    return {f"{PREFIX}{name}": tables.tex(text) for name, text in found.items()}
+    return {f"{PREFIX}{name}": layout.tex(text) for name, text in found.items()}
 
 
 def _score(title, row):
     return {
-        f"{title}{score}{side}": tables.number(row[f"{column}{end}"])
+        f"{title}{score}{side}": formatting.number(row[f"{column}{end}"])
         for score, column in (("Accuracy", "accuracy"), ("FOne", "f1"))
         for side, end in (("", ""), ("Low", "_low"), ("High", "_high"))
     }
