@@ -73,7 +73,10 @@ def test_more_of_anything_needs_more():
     assert memory.training(LLAMA, 5, QLORA, 4096, 5).total > need
     assert memory.training(LLAMA, 5, LORA, 4096, 10).total > need
     assert memory.training(LLAMA, 5, Cell("qlora", "all-linear", 64, 16, 0), 4096, 10).total > need
-    assert memory.gpu_memory_gib(LLAMA, 5, QLORA, 4096, 10) > need / memory.GIB
+
+
+def test_a_scheduler_is_asked_for_fragmentation_and_context_too():
+    assert memory.Need(10 * memory.GIB, 0, 0, 0, 0, 0, 0).on_gpu == pytest.approx((10.3 + 0.6) * memory.GIB, rel=1e-6)
 
 
 def test_the_rounded_copies_are_those_that_the_decoder_makes(tiny_base):

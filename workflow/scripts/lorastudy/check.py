@@ -211,7 +211,7 @@ def fits(study, estimate, devices, shape):
         list of (method, targets, r, cells, GiB with ``largest_micro_batch``, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
-    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    tokens, layers, optimizer = execution.micro_batch_tokens, execution.checkpointed_layers, study.training.optimizer
     cells = estimate.cells.values()
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
@@ -220,14 +220,13 @@ def fits(study, estimate, devices, shape):
     rows = []
     for key, count in sorted(groups.items()):
         cell = example[key]
-        need = memory.gpu_memory_gib(
-            shape, estimate.classes, cell, most, layers or 0, execution.evaluation_tokens, **options
-        )
+        trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
+        evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
         found = [
-            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, **options)
+            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, optimizer=optimizer, **options)
             for device in devices
         ]
-        rows.append((*key, count, need, found))
+        rows.append((*key, count, max(trained.on_gpu, evaluated.on_gpu) / memory.GIB, found))
     return rows
 
 

@@ -82,6 +82,11 @@ class Need:
     def total(self):
         return sum(asdict(self).values())
 
+    @property
+    def on_gpu(self):
+        """What a scheduler should be asked for, in bytes: the peak with fragmentation and what lies outside of the allocator."""
+        return math.ceil(self.total * FRAGMENTATION + CONTEXT)
+
     def as_gib(self):
         """The same in GiB, with ``total``: a row of a table."""
         return {name: size / GIB for name, size in asdict(self).items()} | {"total": self.total / GIB}
@@ -256,26 +261,3 @@ def fit(
         if best is None or cost < best[0]:
             best = (cost, Fit(tokens, level, need(tokens, level)))
     return best[1] if best else None
-
-
-def gpu_memory_gib(
-    architecture,
-    classes,
-    cell,
-    micro_batch_tokens,
-    checkpointed_layers=0,
-    evaluation_tokens=16384,
-    *,
-    dtype="bfloat16",
-    head="paper",
-    optimizer="adamw",
-):
-    """What a scheduler should ask for: the larger of training and evaluation, with context and fragmentation, in GiB."""
-    needs = (
-        training(
-            architecture, classes, cell, micro_batch_tokens, checkpointed_layers,
-            dtype=dtype, head=head, optimizer=optimizer,
-        ),
-        evaluation(architecture, classes, cell, evaluation_tokens, dtype=dtype, head=head),
-    )  # fmt: skip
-    return (max(need.total for need in needs) * FRAGMENTATION + CONTEXT) / GIB

@@ -87,18 +87,18 @@ class Estimate:
 
     def gpu_memory_mb(self, cell, step):
         """Of the GPU, to ``finetune`` or ``evaluate`` a cell; without a cell (None) to evaluate the base model."""
-        execution, dtype, head = self.study.execution, self.study.model.dtype, self.study.lora.head
-        options = {"dtype": dtype, "head": head}
+        execution = self.study.execution
+        options = {"dtype": self.study.model.dtype, "head": self.study.lora.head}
         one = self.cells.get(cell)
         if step == "finetune":
             # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
             tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
             layers = execution.checkpointed_layers or 0
+            options["optimizer"] = self.study.training.optimizer
             need = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
         else:
             need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
-        size = (need.total * memory.FRAGMENTATION + memory.CONTEXT) / 2**20
-        return math.ceil(size * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
+        return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
 
     @property
     def architecture(self):
