@@ -34,7 +34,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, lora, initial)
-    trainable, parameters = peft_model.get_nb_trainable_parameters()
+    trainable, _ = peft_model.get_nb_trainable_parameters()
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     # float32 masters and two moments
     model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
@@ -52,45 +52,48 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     )
     if rank:
         return None  # the first process writes
-    allocated, reserved, meter = training.peak_memory()
+    outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
+    provenance = records.provenance(spec, cell.seed, inputs)
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
-    records.write_json(
-        own / outputs.RECORD,
-        {
-            "cell": cell.as_dict(),
-            "status": progress.status,
-            "diverged_step": progress.diverged_step,
-            "diverged_learning_rate": progress.diverged_learning_rate,
-            "trainable_parameters": trainable,
-            "all_parameters": parameters,
-            "trainable_percent": 100 * trainable / parameters,
-            "steps": progress.step,
-            "samples": progress.samples,
-            "tokens": progress.tokens,
-            "seconds": progress.seconds,
-            "samples_per_second": progress.samples / progress.seconds,
-            "tokens_per_second": progress.tokens / progress.seconds,
-            "peak_memory_gib": allocated,
-            "peak_reserved_gib": reserved,
-            "memory_meter": meter,
-            "gpus": execution["gpus_per_cell"],
-            "resumes": progress.resumes,
-            "micro_batch_tokens": progress.micro_batch_tokens,
-            "checkpointed_layers": progress.checkpointed_layers,
-            "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6,
-            "energy_reason": progress.energy_reason,
-            "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
-            "provenance": records.provenance(spec, cell.seed, inputs),
-        },
-    )
+    records.write_json(own / outputs.RECORD, {"cell": cell.as_dict()} | outcome | {"provenance": provenance})
     if held:
         held.check()
     finished.keep()
     finished.put(places)
     checkpoints.remove()
     return None
+
+
+def measured(peft_model, progress, gpus):
+    """What the training took and how it ended, as the cell's record has it."""
+    trainable, parameters = peft_model.get_nb_trainable_parameters()
+    allocated, reserved, meter = training.peak_memory()
+    return {
+        "status": progress.status,
+        "diverged_step": progress.diverged_step,
+        "diverged_learning_rate": progress.diverged_learning_rate,
+        "trainable_parameters": trainable,
+        "all_parameters": parameters,
+        "trainable_percent": 100 * trainable / parameters,
+        "steps": progress.step,
+        "samples": progress.samples,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "samples_per_second": progress.samples / progress.seconds,
+        "tokens_per_second": progress.tokens / progress.seconds,
+        "peak_memory_gib": allocated,
+        "peak_reserved_gib": reserved,
+        "memory_meter": meter,
+        "gpus": gpus,
+        "resumes": progress.resumes,
+        "micro_batch_tokens": progress.micro_batch_tokens,
+        "checkpointed_layers": progress.checkpointed_layers,
+        "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6,
+        "energy_reason": progress.energy_reason,
+        "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
+    }
 
 
 if __name__ == "__main__":
