@@ -1,5 +1,6 @@
 """The workflow through its command: what is planned, what reruns, how it fails."""
 
+import itertools
 import json
 import re
 import shutil
@@ -51,6 +52,18 @@ def test_a_finished_study_has_everything(finished_study):
         for suffix in ("pdf", "png"):
             assert (finished_study / "figures" / f"{figure}.{suffix}").stat().st_size > 1000
     assert len(pd.read_csv(finished_study / "results" / "summary.csv")) == CELLS + 2
+
+
+def test_cells_are_evaluated_before_others_are_trained(finished_study):
+    """A study that is broken off has results and not a grid of adapters: of two jobs at a time, two cells wait at most."""
+    cells = finished_study / "results" / "cells"
+    made = sorted(
+        (file.stat().st_mtime_ns, waiting)
+        for name, waiting in (("training.json", 1), ("metrics.json", -1))
+        for file in cells.glob(f"*/{name}")
+    )
+    assert len(made) == 2 * CELLS
+    assert max(itertools.accumulate(waiting for _, waiting in made)) <= 2
 
 
 def test_records_have_the_keys_that_others_rely_on(finished_study):
