@@ -6,7 +6,7 @@ import runpy
 import pandas as pd
 import pytest
 import yaml
-from lorastudy import model, settings
+from lorastudy import grid, model, settings
 from lorastudy.records import read_json
 from lorastudy.settings import REPOSITORY
 from lorastudy.sources import packaged
@@ -98,3 +98,11 @@ def test_the_results_in_the_documents_are_those_of_the_records():
         "run: python docs/results.py"
     )
     assert f"{results['BEGIN']}\n{results['block']()}\n{results['END']}" in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("example", "cells"), [("smollm2", 156), ("smollm2-learning-rates", 84), ("llama3-8b-rehearsal", 8)]
+)
+def test_examples_are_valid_studies_of_so_many_cells(example, cells):
+    config = yaml.safe_load((REPOSITORY / "examples" / example / "config.yaml").read_text())
+    assert len(grid.cells(settings.load(config).grid)) == cells
