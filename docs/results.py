@@ -192,7 +192,7 @@ def starts(summary):
 def of_rehearsal():
     """The section on the shape of the large model, and the projected cost of the paper's study."""
     study = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text()))
-    paper = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    paper = paper_study()
     summary = read(REHEARSAL, "summary.csv")
     cells = summary[summary.kind.eq("cell")]
     done = cells[cells.status.eq("finished")]
@@ -216,12 +216,19 @@ def of_rehearsal():
         table(measured),
         f"Beside the paper's values: [`{REHEARSAL}/paper_tables/table1_hardware.md`]({REHEARSAL}/paper_tables/table1_hardware.md).",
         "### The paper's study, projected",
-        *projected(study, paper, done, card),
+        *projected(done),
     ]
 
 
-def projected(study, paper, done, card):
-    """GPU-hours and energy of the 52 cells that the paper's Table 1 implies, on two GPUs, against its own."""
+def paper_study():
+    """The paper's study as ``config.yaml`` has it."""
+    return settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+
+
+def projected_hours():
+    """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
+    study, paper = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text())), paper_study()
+    done = read(REHEARSAL, "summary.csv").query("kind == 'cell' and status == 'finished'")
     parameters = read(REHEARSAL, "parameters.csv")
     parameters = parameters[
         parameters["head"].eq(parameters.targets.map({"attention": "plain", "all-linear": "paper"}))
@@ -230,46 +237,51 @@ def projected(study, paper, done, card):
     cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(paper.grid).values()}
     known = {device.name: device for device in check.known_gpus()}
     devices = [known["H100 80 GB"], known["A100 40 GB"]]
-    architecture = json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text())
-    mean = card["splits"]["train"]["length_tokens"]["mean"]
+    mean = json.loads((HERE / REHEARSAL / "card.json").read_text())["splits"]["train"]["length_tokens"]["mean"]
     table_of = projection.hours(
-        done, starts(done), cells, architecture, devices, trained=(mean, paper.data.train_size * paper.training.epochs),
-        evaluated=mean * (paper.data.test_size + paper.data.validation_size), batch_size=paper.training.batch_size,
+        done, starts(done), cells, json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()), devices,
+        trained=(mean, paper.data.train_size * paper.training.epochs), batch_size=paper.training.batch_size,
+        evaluated=mean * (paper.data.test_size + paper.data.validation_size),
     )  # fmt: skip
+    return table_of, devices
+
+
+def paper_hours(table_of):
+    """Hours that the paper's Table 1 implies, by method: one fine-tuning time for every cell."""
+    one = table_of[table_of.device.eq(table_of.device.iloc[0])]
+    return {method: one.method.eq(method).sum() * each for method, each in PAPER_HOURS.items()}
+
+
+def projected(done):
+    """GPU-hours and energy of the cells that the paper's Table 1 implies, on two GPUs, against its own."""
+    paper, (table_of, devices) = paper_study(), projected_hours()
     watts = 3.6e6 * done.energy_kwh.sum() / done.seconds.sum()
-    rows, total = [], {}
+    stated, rows = paper_hours(table_of), []
     for device in devices:
-        part = table_of[table_of.device.eq(device.name)]
-        by_method = part.groupby("method").hours.sum()
-        total[device.name] = by_method.sum()
+        by_method = table_of[table_of.device.eq(device.name)].groupby("method").hours.sum()
         power = watts if device is devices[0] else device.watts
-        rows.append(
-            {
-                "": f"{device.name}, projected", **{f"{METHODS[m]}, GPU-hours": f"{by_method[m]:.1f}" for m in METHODS},
-                "both": f"{by_method.sum():.1f}", "energy, kWh": f"{by_method.sum() * power / 1000:.1f}",
-            }
-        )  # fmt: skip
-    count = pd.Series([cell.method for cell in cells]).value_counts()
-    hours = {method: count[method] * each for method, each in PAPER_HOURS.items()}
-    rows.append(
-        {
-            "": "A100 40 GB, the paper's Table 1", **{f"{METHODS[m]}, GPU-hours": f"{hours[m]:.1f}" for m in METHODS},
-            "both": f"{sum(hours.values()):.1f}", "energy, kWh": "–",
-        }
-    )  # fmt: skip
-    again = table_of[table_of.device.eq("A100 40 GB")].checkpointed_layers
+        rows.append(row_of_hours(f"{device.name}, projected", by_method, by_method.sum() * power / 1000))
+    rows.append(row_of_hours("A100 40 GB, the paper's Table 1", stated))
+    a100 = table_of[table_of.device.eq("A100 40 GB")]
     return [
         table(rows),
-        f"On the A100 that is {total['A100 40 GB'] / sum(hours.values()):.3f} of the paper's hours. How it was projected: "
-        f"{len(cells)} cells of {paper.data.train_size:,} training, {paper.data.test_size:,} test and "
+        f"On the A100 that is {a100.hours.sum() / sum(stated.values()):.3f} of the paper's hours. How it was projected: "
+        f"{len(a100)} cells of {paper.data.train_size:,} training, {paper.data.test_size:,} test and "
         f"{paper.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
         "token, linear in the trainable parameters between the ranks measured; steps extrapolated linearly, first ones "
         "included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
         f"the A100 time is longer by the ratio of the dense bfloat16 peaks, {devices[0].flops / devices[1].flops:.2f}, and by the "
-        f"layers computed again where 40 GB are too few ({again.gt(0).sum()} of {len(again)} cells). Energy: on the H100 the "
-        f"{watts:.0f} W that its meter showed in training, on the A100 its board's {devices[1].watts} W throughout. **The A100 itself was "
-        "not at hand.**",
+        f"layers computed again where 40 GB are too few ({a100.checkpointed_layers.gt(0).sum()} of {len(a100)} cells). Energy: "
+        f"on the H100 the {watts:.0f} W that its meter showed in training, on the A100 its board's {devices[1].watts} W "
+        "throughout. **The A100 itself was not at hand.**",
     ]
+
+
+def row_of_hours(name, hours, energy=None):
+    """A row of the projection's table."""
+    of_methods = {f"{title}, GPU-hours": f"{hours[method]:.1f}" for method, title in METHODS.items()}
+    both = f"{sum(hours[method] for method in METHODS):.1f}"
+    return {"": name, **of_methods, "both": both, "energy, kWh": "–" if energy is None else f"{energy:.1f}"}
 
 
 HEAD = """# Results
@@ -303,13 +315,20 @@ def block():
         for name, what in (("r_trend", "Accuracy and F1 against r"), ("alpha_trend", "Accuracy and F1 against alpha"))
     ]
     complete = not cells.status.eq("missing").any()
+    hours, devices = projected_hours()
+    sums = hours.groupby("device").hours.sum()
+    stated = sum(paper_hours(hours).values())
     return "\n\n".join(
         [
             f"{study.study.name}: accuracy on "
             f"{int(cells.n_test.max()):,} test texts of five balanced classes, mean of up to {len(study.grid.seeds)} seeds. {state(cells)}",
             table(rows),
             *(figures if complete else []),
-            "With intervals, verdicts on the paper's questions, all tables, and the rehearsal at the shape of Llama-3-8B: "
+            "At the shape of Llama-3-8B, from a rehearsal with random weights: the paper's "
+            f"{len(hours) // len(devices)} cells project to {sums['H100 80 GB']:.1f} GPU-hours on an H100 80 GB and "
+            f"{sums['A100 40 GB']:.1f} on an A100 40 GB; its Table 1 implies {stated:.0f} on the latter, for texts that it does "
+            "not count.",
+            "With intervals, verdicts on the paper's questions, all tables, and how it was projected: "
             "[`docs/results/`](docs/results/).",
         ]
     )
