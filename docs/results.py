@@ -35,8 +35,15 @@ PAPER_HOURS = {"lora": 0.5, "qlora": 5.0}  # of a cell, the paper's Table 1
 
 
 def take(study, name):
-    """Copy the records of a study, none of them with weights or texts, to ``docs/results``."""
+    """Copy the records of a study, none of them with weights, to ``docs/results``.
+
+    The report names the study's directory: as ``examples/…`` where it lies there, else by its place on the machine.
+    """
     study, place = Path(study), HERE / name
+    if study.resolve().parent.name != "examples":
+        raise SystemExit(
+            f"{study} is not in the `examples/` of a clone; put the study there and make its report again."
+        )
     shutil.rmtree(place, ignore_errors=True)
     for pattern in TAKEN[name]:
         for file in sorted(study.glob(pattern)):
