@@ -18,12 +18,14 @@ import yaml  # noqa: E402
 from lorastudy import check, grid, projection, settings  # noqa: E402
 
 HERE = REPOSITORY / "docs" / "results"
-GRID, REHEARSAL = "smollm2", "llama3-8b-rehearsal"
+GRID, RATES, REHEARSAL = "smollm2", "smollm2-learning-rates", "llama3-8b-rehearsal"
+OF_CELLS = [
+    "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
+    "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
+]  # fmt: skip
 TAKEN = {
-    GRID: [
-        "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
-        "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
-    ],
+    GRID: OF_CELLS,
+    RATES: OF_CELLS,
     REHEARSAL: [
         "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/*.md",
         "logs/benchmarks/*.tsv",
@@ -34,18 +36,18 @@ TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
 PAPER_HOURS = {"lora": 0.5, "qlora": 5.0}  # of a cell, the paper's Table 1
 
 
-def take(study, name):
+def take(study):
     """Copy the records of a study, none of them with weights, to ``docs/results``.
 
     The report names the study's directory: as ``examples/…`` where it lies there, else by its place on the machine.
     """
-    study, place = Path(study), HERE / name
-    if study.resolve().parent.name != "examples":
+    place = HERE / study.name
+    if study.name not in TAKEN or study.resolve().parent.name != "examples":
         raise SystemExit(
-            f"{study} is not in the `examples/` of a clone; put the study there and make its report again."
+            f"{study} is not one of examples/{{{','.join(TAKEN)}}}; its report would name this machine's paths."
         )
     shutil.rmtree(place, ignore_errors=True)
-    for pattern in TAKEN[name]:
+    for pattern in TAKEN[study.name]:
         for file in sorted(study.glob(pattern)):
             folder = {"results": "", "data": "", "logs": ""}.get(file.parent.name, file.parent.name)
             target = place / (folder if file.parent != study else "") / file.name
@@ -171,6 +173,30 @@ def of_grid():
     return parts
 
 
+def of_rates():
+    """The section on tuned learning rates; nothing where that study has not been taken in."""
+    if not (HERE / RATES).exists():
+        return []
+    study = settings.load(yaml.safe_load((HERE / RATES / "config.yaml").read_text()))
+    cells, claims = read(RATES, "summary.csv").query("kind == 'cell'"), read(RATES, "paper_tables/claims.csv")
+    rates = sorted({study.training.learning_rate, *study.grid.learning_rates})
+    names = {"configured": f"{study.training.learning_rate:g} for all", "tuned": "the best of each point"}
+    return [
+        f"## {study.study.name}",
+        f"{state(cells)} Learning rates {', '.join(f'{rate:g}' for rate in rates)}; the best one of each point is chosen on "
+        f"{study.data.validation_size:,} validation texts, which no figure or verdict uses otherwise.",
+        table(
+            [
+                {"question": row.statement, "learning rate": names[row.view], "verdict": f"**{row.verdict}**", "found": row.found}
+                for row in claims[claims.claim.isin(["r", "alpha", "targets"])].itertuples()
+            ],
+            ["left"] * 4,
+        ),
+        *(f"![Accuracy against {axis}, learning rate tuned]({RATES}/figures/tuned_{axis}_trend.png)" for axis in ("r", "alpha")),
+        f"The whole study: [`{RATES}/report.html`]({RATES}/report.html).",
+    ]  # fmt: skip
+
+
 def gpu():
     """How long the grid took and how busy its GPU was."""
     file = HERE / GRID / "gpu.csv"
@@ -294,7 +320,7 @@ def row_of_hours(name, hours, energy=None):
 HEAD = """# Results
 
 What this pipeline found when it was run for real. The pages are written from the records beside them by
-`python docs/results.py`; a study of your own is taken in with `python docs/results.py --take GRID REHEARSAL`.
+`python docs/results.py`; with `--take examples/smollm2` it first takes in what a new run of that study found.
 """
 
 
@@ -343,15 +369,14 @@ def block():
 
 def page():
     """docs/results/README.md as one string."""
-    return "\n\n".join([HEAD.rstrip(), *of_grid(), *of_rehearsal()]) + "\n"
+    return "\n\n".join([HEAD.rstrip(), *of_grid(), *of_rates(), *of_rehearsal()]) + "\n"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--take", nargs=2, metavar=("GRID", "REHEARSAL"), help="directories of the finished studies")
-    if studies := parser.parse_args().take:
-        for directory, place in zip(studies, (GRID, REHEARSAL)):
-            take(directory, place)
+    parser.add_argument("--take", nargs="+", default=[], type=Path, help=f"among examples/{{{','.join(TAKEN)}}}")
+    for directory in parser.parse_args().take:
+        take(directory)
     (HERE / "README.md").write_text(page())
     readme = REPOSITORY / "README.md"
     before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]

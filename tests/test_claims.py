@@ -288,3 +288,11 @@ def test_a_single_pair_has_no_interval(tmp_path):
     found = ratios.ratio(synthetic.gather(tmp_path).cells, "peak_memory_gib")
     assert (found.value, found.pairs) == (pytest.approx(0.4), 1)
     assert math.isnan(found.low)
+
+
+def test_no_difference_is_said_to_exceed_a_hundred_points(tmp_path):
+    """Of two seeds far apart, corrected for three pairs: t with one degree of freedom would reach beyond."""
+    synthetic.write(tmp_path, synthetic.config(grid__seeds=[0, 1]), rising, seed_spread=0.2)
+    found = claims.build(synthetic.gather(tmp_path)).set_index("claim").loc[["r", "alpha"]]
+    assert found.low.ge(-1).all() and found.high.le(1).all()
+    assert (found.low.eq(-1) & found.high.eq(1)).any()

@@ -218,7 +218,9 @@ def _depends(study, axis, other):
     tested = [row for rows in (pairs, trend) for row in rows.itertuples() if not math.isnan(row.p)]
     low = high = math.nan
     if not math.isnan(widest.p):
-        low, high = estimate_of(widest).interval(1 - LEVEL / pairs.p.notna().sum())
+        low, high = (
+            max(-1.0, min(1.0, end)) for end in estimate_of(widest).interval(1 - LEVEL / pairs.p.notna().sum())
+        )
     best, beside = _best(pairs, axis)
     found = f"Highest at {axis} = {best:g}"
     if beside:
