@@ -21,7 +21,7 @@ def test_requests_of_the_paper_s_study(tmp_path, monkeypatch):
     one = paper()
     assert 120 <= one.finetune_minutes("lora_attention_r8_a32_s0") <= 127
     assert 42 <= one.evaluate_minutes("lora_attention_r8_a32_s0") <= 47
-    assert one.finetune_minutes("qlora_attention_r8_a32_s0") > 1.3 * one.finetune_minutes("lora_attention_r8_a32_s0")
+    assert one.finetune_minutes("qlora_attention_r8_a32_s0") > 1.1 * one.finetune_minutes("lora_attention_r8_a32_s0")
     assert one.finetune_minutes("lora_all-linear_r512_a32_s0") > one.finetune_minutes("lora_all-linear_r8_a32_s0")
     # masters and moments of 1.34e9 parameters are 16 GB
     more = one.finetune_memory_mb("lora_all-linear_r512_a32_s0") - one.finetune_memory_mb("lora_all-linear_r8_a32_s0")

@@ -124,7 +124,7 @@ def cost_notes(predicted, cost, done, results, measured):
     yield f"{done} of {results} results are there."
     speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
     yield (
-        f"Hours: operations of training and evaluation at {resources.UTILISATION:.0%} of a GPU's peak, QLoRA "
+        f"Hours: operations of training and evaluation at {check.GPU_UTILISATION:.0%} of a GPU's peak, QLoRA "
         f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
         "is prepared. Loading, queues and other work on the device are not in it."
     )
