@@ -1,7 +1,7 @@
 """Write docs/results/README.md, and the README's block of results, from the records in docs/results.
 
-python docs/results.py                      from the records that are there
-python docs/results.py --take GRID REHEARSAL  first takes them from the directories of the two studies
+python docs/results.py                              from the records that are there
+python docs/results.py --take examples/smollm2 …    first takes those of finished studies
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
 import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
-from lorastudy import check, grid, projection, settings  # noqa: E402
+from lorastudy import check, grid, paper, projection, settings  # noqa: E402
 
 HERE = REPOSITORY / "docs" / "results"
 GRID, RATES, REHEARSAL = "smollm2", "smollm2-learning-rates", "llama3-8b-rehearsal"
@@ -33,7 +33,6 @@ TAKEN = {
 }  # fmt: skip
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
-PAPER_HOURS = {"lora": 0.5, "qlora": 5.0}  # of a cell, the paper's Table 1
 
 
 def take(study):
@@ -225,12 +224,12 @@ def starts(summary):
 def of_rehearsal():
     """The section on the shape of the large model, and the projected cost of the paper's study."""
     study = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text()))
-    paper = paper_study()
+    full = paper_study()
     summary = read(REHEARSAL, "summary.csv")
     cells = summary[summary.kind.eq("cell")]
     done = cells[cells.status.eq("finished")]
     card = json.loads((HERE / REHEARSAL / "card.json").read_text())
-    steps, whole = int(done.steps.iloc[0]), -(-paper.data.train_size // paper.training.batch_size)
+    steps, whole = int(done.steps.iloc[0]), -(-full.data.train_size // full.training.batch_size)
     measured = [
         {
             "cell": f"{METHODS[row.method]}, {TARGETS[row.targets]}, r = {row.r:.0f}",
@@ -243,7 +242,7 @@ def of_rehearsal():
     return [
         "## Llama-3-8B's shape: the rehearsal",
         f"{study.study.name}. {len(done)} cells of one run each, one after the other on one {done.device.iloc[0]}: "
-        f"{steps} of the {whole} steps of {paper.training.batch_size} texts that `config.yaml` assumes, texts of "
+        f"{steps} of the {whole} steps of {full.training.batch_size} texts that `config.yaml` assumes, texts of "
         f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
         "meaningless here**; time and memory do not depend on the weights' values.",
         table(measured),
@@ -260,21 +259,21 @@ def paper_study():
 
 def projected_hours():
     """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
-    study, paper = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text())), paper_study()
+    study, full = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text())), paper_study()
     done = read(REHEARSAL, "summary.csv").query("kind == 'cell' and status == 'finished'")
     parameters = read(REHEARSAL, "parameters.csv")
     parameters = parameters[
         parameters["head"].eq(parameters.targets.map({"attention": "plain", "all-linear": "paper"}))
     ]
     sizes = parameters.set_index(["targets", "r"]).trainable_parameters
-    cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(paper.grid).values()}
+    cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(full.grid).values()}
     known = {device.name: device for device in check.known_gpus()}
     devices = [known["H100 80 GB"], known["A100 40 GB"]]
     mean = json.loads((HERE / REHEARSAL / "card.json").read_text())["splits"]["train"]["length_tokens"]["mean"]
     table_of = projection.hours(
         done, starts(done), cells, json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()), devices,
-        trained=(mean, paper.data.train_size * paper.training.epochs), batch_size=paper.training.batch_size,
-        evaluated=mean * (paper.data.test_size + paper.data.validation_size),
+        trained=(mean, full.data.train_size * full.training.epochs), batch_size=full.training.batch_size,
+        evaluated=mean * (full.data.test_size + full.data.validation_size),
     )  # fmt: skip
     return table_of, devices
 
@@ -282,12 +281,13 @@ def projected_hours():
 def paper_hours(table_of):
     """Hours that the paper's Table 1 implies, by method: one fine-tuning time for every cell."""
     one = table_of[table_of.device.eq(table_of.device.iloc[0])]
-    return {method: one.method.eq(method).sum() * each for method, each in PAPER_HOURS.items()}
+    minutes = paper.table(1).set_index("method").finetune_time_min
+    return {method: one.method.eq(method).sum() * minutes[method] / 60 for method in METHODS}
 
 
 def projected(done):
     """GPU-hours and energy of the cells that the paper's Table 1 implies, on two GPUs, against its own."""
-    paper, (table_of, devices) = paper_study(), projected_hours()
+    full, (table_of, devices) = paper_study(), projected_hours()
     watts = 3.6e6 * done.energy_kwh.sum() / done.seconds.sum()
     stated, rows = paper_hours(table_of), []
     for device in devices:
@@ -299,8 +299,8 @@ def projected(done):
     return [
         table(rows),
         f"On the A100 that is {a100.hours.sum() / sum(stated.values()):.3f} of the paper's hours. How it was projected: "
-        f"{len(a100)} cells of {paper.data.train_size:,} training, {paper.data.test_size:,} test and "
-        f"{paper.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
+        f"{len(a100)} cells of {full.data.train_size:,} training, {full.data.test_size:,} test and "
+        f"{full.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
         "token, linear in the trainable parameters between the ranks measured; steps extrapolated linearly, first ones "
         "included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
         f"the A100 time is longer by the ratio of the dense bfloat16 peaks, {devices[0].flops / devices[1].flops:.2f}, and by the "
