@@ -300,6 +300,20 @@ def written(request, tmp_path_factory, results, with_holes, parameters):
     return request.param, place
 
 
+def test_a_study_of_its_own_is_not_said_to_be_the_papers(written):
+    """It is named in the tables of the shape that it is about alone, and as a value of ``lora.head``."""
+    kind, place = written
+    said = {name: re.search(r"\bpaper\b", (place / f"{name}.md").read_text()) for name in tables.TABLES}
+    if kind == "without the paper":
+        about_llama = {"table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters"}
+        assert [name for name in said if said[name] and name not in about_llama] == ["assumptions"]
+        assert (place / "table5_zero_shot.md").read_text().startswith("**The base model before fine-tuning.**")
+        settings_of_it = (place / "assumptions.md").read_text()
+        assert "| training.learning_rate" in settings_of_it and "reason" not in settings_of_it
+    else:
+        assert all(said[name] for name in said if name != "cost")
+
+
 def test_there_is_one_table_a_number(written):
     _, place = written
     for number in range(1, 6):

@@ -171,6 +171,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         scores=SCORES,
         card=card,
         ledger=ledger.table(results.settings).to_dict("records"),
+        assumptions=_table("assumptions", tables["assumptions"], study, carried),
         environment=_environment(details, shared),
         drawing=_drawing(rulegraph[0]),
         undrawn=rulegraph[1],

@@ -4,6 +4,7 @@ A table is a data frame of full precision (the CSV) and the same rows as text fo
 paper states a value its columns are ``paper``, ``reproduced`` and ``difference`` (reproduced minus paper).
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,11 +53,15 @@ def write(name, results, parameters, paths, directory=paper.DIRECTORY):
 
 
 def _without_paper(table):
-    """A study that reproduces nothing of the paper has no columns for it."""
+    """A study that reproduces nothing of the paper has no columns for it, and is not said to be about it."""
     columns = [
         column for column in table.frame if not (column.startswith(("paper", "difference")) and "paper" in table.frame)
     ]
     shown = [column for column in table.shown if column.split(",")[0].strip() not in ("paper", "difference")]
     kept = list(table.shown)
     bold = {(row, shown.index(kept[column])) for row, column in table.bold if kept[column] in shown}
-    return replace(table, frame=table.frame[columns], shown=table.shown[shown], bold=frozenset(bold))
+    caption = re.sub(r"^The paper's (Table|section) [\d.]+: (.)", lambda found: found[2].upper(), table.caption)
+    notes = [note for note in table.notes if not note.startswith("The paper")]
+    return replace(
+        table, caption=caption, frame=table.frame[columns], shown=table.shown[shown], notes=notes, bold=frozenset(bold)
+    )

@@ -59,10 +59,10 @@ def zero_shot(inputs):
         }
     )
     notes = [
-        "Fractions. Untrained head: the classification head before any training, which is what an accuracy near chance "
-        "suggests that the paper measured; prompting: the likeliest of the class words after the prompt.",
-        "The paper does not say how it averages over classes; its recall equals its accuracy, as weighted recall does "
-        "always and macro recall does on balanced classes.",
+        "Fractions. Untrained head: the classification head before any training; prompting: the likeliest of the class "
+        "words after the prompt.",
+        "The paper's accuracy, near chance, suggests that it measured the untrained head. It does not say how it averages over "
+        "classes; its recall equals its accuracy, as weighted recall does always and macro recall does on balanced classes.",
         *footnotes.basis(inputs),
         "Majority class: always the most frequent class of the test texts; chance: every class alike, expected values.",
         footnotes.study(inputs),

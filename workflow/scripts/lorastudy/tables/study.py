@@ -38,7 +38,8 @@ def questions(inputs):
         *footnotes.holes(inputs.results.points),
     ]
     words = ("", "learning rate", "claim", "paper", "found", "verdict")
-    return Table("What the data says about the paper's questions.", frame, pd.DataFrame(shown), notes, words)
+    asked = "the paper's questions" if inputs.with_paper else "methods, target sets, r and alpha"
+    return Table(f"What the data says about {asked}.", frame, pd.DataFrame(shown), notes, words)
 
 
 def _claims_basis(inputs):
@@ -56,6 +57,10 @@ def assumptions(inputs):
     import pandas as pd
 
     frame = ledger.table(inputs.results.settings)
+    if not inputs.with_paper:
+        frame = frame.loc[frame.key.ne(""), ["what", "value", "key"]]
+        shown = frame.rename(columns={"value": "this study"})
+        return Table("What this study is set to.", frame, shown, [], tuple(shown))
     shown = pd.DataFrame(
         {
             "what": frame.what,
