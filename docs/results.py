@@ -16,6 +16,7 @@ sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 from lorastudy import check, grid, paper, projection, settings  # noqa: E402
+from lorastudy.figures import panels, style  # noqa: E402
 
 HERE = REPOSITORY / "docs" / "results"
 GRID, RATES, REHEARSAL = "smollm2", "smollm2-learning-rates", "llama3-8b-rehearsal"
@@ -31,8 +32,7 @@ TAKEN = {
         "logs/benchmarks/*.tsv",
     ],
 }  # fmt: skip
-METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
-TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
+METHODS, TARGETS = style.METHODS, style.TARGETS
 
 
 def take(study):
@@ -60,8 +60,13 @@ def table(rows, align=None):
     return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
-def read(name, file, **options):
-    return pd.read_csv(HERE / name / file, **options)
+def read(name, file):
+    return pd.read_csv(HERE / name / file)
+
+
+def study_in(directory):
+    """``settings.Settings`` of the study whose configuration lies in ``directory``."""
+    return settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
 
 
 def interval(row, score="accuracy"):
@@ -79,7 +84,7 @@ def trend(axis, points, study):
             point = part[part[axis].eq(value)].iloc[0]
             shown = "–" if point.seeds == 0 else interval(point)
             few = f" ({point.seeds} of {point.seeds_planned} seeds)" if 0 < point.seeds < point.seeds_planned else ""
-            row[f"{'r' if axis == 'r' else 'α'} = {value:g}"] = shown + few
+            row[f"{panels.SYMBOLS[axis]} = {value:g}"] = shown + few
         rows.append(row)
     return table(rows)
 
@@ -93,7 +98,7 @@ def state(cells):
     return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
 
 
-def robust(points, comparisons, study):
+def robust(comparisons, study):
     """What holds across seeds, in numbers."""
     scatter = read(GRID, "summary.csv").query("kind == 'cell' and status == 'finished'")
     scatter = scatter.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
@@ -131,7 +136,7 @@ def robust(points, comparisons, study):
 
 def of_grid():
     """The section on the grid of the small model."""
-    study = settings.load(yaml.safe_load((HERE / GRID / "config.yaml").read_text()))
+    study = study_in(HERE / GRID)
     summary, points = read(GRID, "summary.csv"), read(GRID, "points.csv")
     points, claims = points[points["view"].eq("configured")], read(GRID, "paper_tables/claims.csv")
     cells = summary[summary.kind.eq("cell")]
@@ -165,7 +170,7 @@ def of_grid():
             ["left"] * 3,
         ),
         "### What holds across seeds",
-        robust(points, read(GRID, "comparisons.csv"), study),
+        robust(read(GRID, "comparisons.csv"), study),
         f"All tables: [`{GRID}/paper_tables/`]({GRID}/paper_tables/); every number: [`{GRID}/summary.csv`]({GRID}/summary.csv); "
         f"the whole study on one page, to be opened from the file: [`{GRID}/report.html`]({GRID}/report.html).",
     ]  # fmt: skip
@@ -176,7 +181,7 @@ def of_rates():
     """The section on tuned learning rates; nothing where that study has not been taken in."""
     if not (HERE / RATES).exists():
         return []
-    study = settings.load(yaml.safe_load((HERE / RATES / "config.yaml").read_text()))
+    study = study_in(HERE / RATES)
     cells, claims = read(RATES, "summary.csv").query("kind == 'cell'"), read(RATES, "paper_tables/claims.csv")
     rates = sorted({study.training.learning_rate, *study.grid.learning_rates})
     names = {"configured": f"{study.training.learning_rate:g} for all", "tuned": "the best of each point"}
@@ -223,8 +228,8 @@ def starts(summary):
 
 def of_rehearsal():
     """The section on the shape of the large model, and the projected cost of the paper's study."""
-    study = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text()))
-    full = paper_study()
+    study = study_in(HERE / REHEARSAL)
+    full = study_in(REPOSITORY)
     summary = read(REHEARSAL, "summary.csv")
     cells = summary[summary.kind.eq("cell")]
     done = cells[cells.status.eq("finished")]
@@ -252,14 +257,9 @@ def of_rehearsal():
     ]
 
 
-def paper_study():
-    """The paper's study as ``config.yaml`` has it."""
-    return settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
-
-
 def projected_hours():
     """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
-    study, full = settings.load(yaml.safe_load((HERE / REHEARSAL / "config.yaml").read_text())), paper_study()
+    study, full = study_in(HERE / REHEARSAL), study_in(REPOSITORY)
     done = read(REHEARSAL, "summary.csv").query("kind == 'cell' and status == 'finished'")
     parameters = read(REHEARSAL, "parameters.csv")
     parameters = parameters[
@@ -287,7 +287,7 @@ def paper_hours(table_of):
 
 def projected(done):
     """GPU-hours and energy of the cells that the paper's Table 1 implies, on two GPUs, against its own."""
-    full, (table_of, devices) = paper_study(), projected_hours()
+    full, (table_of, devices) = study_in(REPOSITORY), projected_hours()
     watts = 3.6e6 * done.energy_kwh.sum() / done.seconds.sum()
     stated, rows = paper_hours(table_of), []
     for device in devices:
@@ -329,7 +329,7 @@ BEGIN, END = "<!-- written by docs/results.py -->", "<!-- to here -->"
 
 def block():
     """The README's block of results, without its marks."""
-    study = settings.load(yaml.safe_load((HERE / GRID / "config.yaml").read_text()))
+    study = study_in(HERE / GRID)
     summary, points = read(GRID, "summary.csv"), read(GRID, "points.csv")
     points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
     places = [("r", value) for value in sorted(study.grid.r)[::3]] + [

@@ -13,10 +13,7 @@ def accuracy_against_parameters(results, look):
     style.legend(figure, _handles(results, look, cells))
     return figure, captions.write(
         f"Accuracy against trainable parameters (adapters and classification head), {panels.rate(results)}.",
-        captions.sample(results, cells),
-        captions.intervals(results, points, singles=False),
-        captions.cut(points, {"accuracy": style.reach(points, "accuracy")}),
-        captions.holes(cells),
+        _shown(results, cells, points),
     )
 
 
@@ -68,10 +65,7 @@ def accuracy_against_cost(results, look):
         f"Measured on {' and on '.join(devices)}{'; times of different devices do not compare' * (len(devices) > 1)}."
         if devices
         else "",
-        captions.sample(results, cells),
-        captions.intervals(results, points, singles=False),
-        captions.cut(points, {"accuracy": style.reach(points, "accuracy")}),
-        captions.holes(cells),
+        _shown(results, cells, points),
     )
 
 
@@ -106,6 +100,16 @@ def _cloud(axes, points, column, look):
     else:
         style.positive_axis(axes, points[column])
         style.limit(axes, [style.reach(points, "accuracy")])
+
+
+def _shown(results, cells, points):
+    """The end of the caption: what is drawn, with which intervals, and what is not."""
+    return captions.write(
+        captions.sample(results, cells),
+        captions.intervals(results, points, singles=False),
+        captions.cut(points, {"accuracy": style.reach(points, "accuracy")}),
+        captions.holes(cells),
+    )
 
 
 def _handles(results, look, cells):
