@@ -64,6 +64,7 @@ def write(
     seconds=lambda cell: 1200.0 if cell.method == "qlora" else 600.0,
     memory=lambda cell: 8.0 if cell.method == "qlora" else 20.0,
     energy=lambda cell: None,
+    processes=lambda cell: None,
     diverged=(),
     missing=(),
     stale=(),
@@ -78,7 +79,8 @@ def write(
         seed_spread: standard deviation of a run around its cell's accuracy, as a fraction.
         shared: correlation of two classifiers over the texts.
         validation: cell → validation accuracy; by default ``accuracy``.
-        seconds, memory, energy: cell → training time, peak memory (GiB), energy (kWh or None).
+        seconds, memory, energy, processes: cell → training time, peak memory (GiB), energy (kWh or None), processes on
+            its GPU (or None).
         diverged, missing, stale: ids of cells that are to be so.
 
     Returns:
@@ -117,7 +119,7 @@ def write(
             value = (validation or accuracy)(cell)
             scores["validation"] = {"n": loaded.data.validation_size, "accuracy": value, "nll": 2 - value}
         _write_metrics(place, scores, spec)
-        _write_training(place, cell, status, spec, seconds(cell), memory(cell), energy(cell))
+        _write_training(place, cell, status, spec, seconds(cell), memory(cell), energy(cell), processes(cell))
     return loaded
 
 
@@ -170,7 +172,7 @@ def _write_metrics(place, scores, spec):
     records.write_json(place / "metrics.json", scores | {"provenance": _provenance(spec)})
 
 
-def _write_training(place, cell, status, spec, seconds, memory, energy):
+def _write_training(place, cell, status, spec, seconds, memory, energy, processes):
     hidden = 64 if cell.targets == "attention" else 160
     trainable = cell.r * hidden + 80
     losses = np.linspace(1.6, 1.0, 5)
@@ -209,6 +211,7 @@ def _write_training(place, cell, status, spec, seconds, memory, energy):
             "memory_meter": "CUDA allocator",
             "resumes": 0,
             "micro_batch_tokens": 8192,
+            "gpu_processes": processes,
             "energy_kwh": energy,
             "final_loss": 1.0,
             "provenance": _provenance(spec),

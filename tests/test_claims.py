@@ -267,6 +267,13 @@ def test_both_views_are_judged(tmp_path):
 # Costs
 
 
+def test_times_side_by_side_on_one_gpu_are_said_to_be_so(tmp_path):
+    synthetic.write(tmp_path, processes=lambda cell: 4.0 if cell.method == "lora" else 12.4)
+    found = claims.build(synthetic.gather(tmp_path)).set_index("claim").found
+    assert "(time of the training loop, 4 to 12 processes at a time on one GPU, Synthetic GPU)" in found["time"]
+    assert "at a time" not in found["memory"]
+
+
 def test_runs_on_other_devices_are_not_compared(tmp_path):
     synthetic.write(tmp_path)
     cells = synthetic.gather(tmp_path).cells.copy()

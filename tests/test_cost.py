@@ -23,6 +23,7 @@ def summary(**columns):
             "seconds": [3600.0, 7200.0, None, None],
             "evaluation_seconds": [1800.0, None, None, 1800.0],
             "gpus": [1, 1, None, None],
+            "gpu_processes": [1, None, None, None],
             "energy_kwh": [0.4, None, None, None],
             "energy_reason": [None, "no GPU", None, None],
         }
@@ -38,6 +39,14 @@ def test_hours_are_training_and_evaluation_of_what_has_run():
 def test_every_gpu_of_a_cell_counts_in_training():
     table = cost.table(summary(gpus=[4, 1, None, None]), UNSET).set_index("id")
     assert table.hours["a"] == 4 * 1.0 + 0.5
+
+
+def test_a_cell_that_shared_its_gpu_counts_with_a_part_of_it():
+    table = cost.table(summary(gpu_processes=[4, 1, None, None]), UNSET | {"power_watts": 300}).set_index("id")
+    assert table.hours.to_dict() == {"a": 1.5 / 4, "b": 2.0, "head": 0.5}
+    said = "Hours of 1 result are an equal part of those of a GPU that several processes used at once."
+    assert said in cost.gaps(table, UNSET | {"power_watts": 300})
+    assert not any(line.startswith("Hours") for line in cost.gaps(cost.table(summary(), UNSET), UNSET))
 
 
 def test_measured_energy_goes_before_an_estimate():

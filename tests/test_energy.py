@@ -37,9 +37,9 @@ def test_joules_since_the_meter_was_made(counter):
     assert meter.reason is None
 
 
-def test_others_on_the_same_gpu_are_counted(counter):
+def test_processes_on_the_gpu_are_counted(counter):
     counter.processes = 3
-    assert energy.Meter().others() == 2
+    assert energy.Meter().processes() == 3
 
 
 def test_a_gpu_without_a_counter_gives_the_reason(counter):
@@ -54,4 +54,4 @@ def test_a_gpu_without_a_counter_gives_the_reason(counter):
 
 def test_without_a_gpu_there_is_nothing_to_read():
     meter = energy.Meter()
-    assert (meter.joules(), meter.others(), meter.reason) == (None, None, "no GPU")
+    assert (meter.joules(), meter.processes(), meter.reason) == (None, None, "no GPU")

@@ -215,6 +215,14 @@ def test_costs_draw_the_summary(study):
     assert "Memory is the CUDA allocator. Measured on Synthetic GPU." in caption
 
 
+def test_times_side_by_side_on_one_gpu_are_said_to_be_so(study):
+    _, results = study()
+    assert "at a time" not in drawn("accuracy_against_cost", results)[1]
+    summary = results.summary.assign(gpu_processes=8.0)
+    _, caption = drawn("accuracy_against_cost", dataclasses.replace(results, summary=summary))
+    assert "A GPU had 8 processes at a time" in caption
+
+
 def test_times_of_different_devices_are_said_not_to_compare(study):
     _, results = study()
     summary = results.summary.copy()

@@ -136,6 +136,18 @@ def test_table1_is_made_of_the_cells_records(results, parameters, tmp_path):
     assert rows.loc["device hours, whole study", "both", "all"].reproduced == pytest.approx((18000 + 220) / 3600)
     assert "Synthetic GPU" in markdown
     assert "CUDA allocator" in markdown
+    assert "at a time" not in markdown
+
+
+def test_cells_that_shared_a_gpu_say_so_and_count_a_part_of_it(tmp_path, parameters):
+    synthetic.write(tmp_path / "study", processes=lambda cell: 4.0 if cell.method == "lora" else 12.4)
+    frame, markdown, _ = write("table1_hardware", synthetic.gather(tmp_path / "study"), parameters, tmp_path)
+    rows = frame.set_index(["quantity", "method", "targets"])
+    # 10 cells of 600 s and 10 of 1200 s, each with 10 s of evaluation; two baselines of 10 s
+    hours = rows.loc["device hours, whole study", "both", "all"].reproduced
+    assert hours == pytest.approx((6100 / 4 + 12100 / 12.4 + 20) / 3600)
+    assert rows.loc["fine-tuning time a cell", "qlora", "attention"].reproduced == 20
+    assert "A GPU had 4 to 12 processes at a time" in markdown
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import os
 import signal
 from types import SimpleNamespace
 
+import finetune_cell
 import numpy as np
 import pytest
 import torch
-from lorastudy import batching, checkpoints, grid, logs, model, settings, training
+from lorastudy import batching, checkpoints, energy, grid, logs, model, settings, training
 from lorastudy.settings import Lora
 from safetensors.torch import load_file
 
@@ -124,6 +125,25 @@ def test_the_log_counts_what_was_seen(tiny_base, texts, labels):
     assert progress.tokens == 2 * sum(map(len, texts))
     assert progress.rows[-1]["epoch"] == 2
     assert progress.status == "finished"
+
+
+def test_a_cell_that_shares_its_gpu_is_recorded_with_an_equal_part_of_the_energy(tiny_base, texts, labels, monkeypatch):
+    readings = iter([1, 2, 3, 6])  # after steps 7, 14 and 20 of 20, and at the end: 3 on average
+    meter = SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: next(readings))
+    monkeypatch.setattr(energy, "Meter", lambda: meter)
+    adapted, progress = run(tiny_base, texts, labels, log_every_steps=7)
+    record = finetune_cell.measured(adapted, progress, 1)
+    assert record["gpu_processes"] == pytest.approx(3)
+    assert record["energy_kwh"] == pytest.approx(2 / 3)
+    assert record["energy_reason"] == energy.PART
+
+
+def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_base, texts, labels, monkeypatch):
+    monkeypatch.setattr(
+        energy, "Meter", lambda: SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: 1)
+    )
+    record = finetune_cell.measured(*run(tiny_base, texts, labels), 1)
+    assert (record["gpu_processes"], record["energy_kwh"], record["energy_reason"]) == (1, 2, None)
 
 
 def test_small_updates_reach_bfloat16_adapters(tiny_base):

@@ -90,7 +90,8 @@ def measured(peft_model, progress, gpus):
         "resumes": progress.resumes,
         "micro_batch_tokens": progress.micro_batch_tokens,
         "checkpointed_layers": progress.checkpointed_layers,
-        "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6,
+        "gpu_processes": progress.gpu_processes,
+        "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6 / (progress.gpu_processes or 1),
         "energy_reason": progress.energy_reason,
         "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
     }

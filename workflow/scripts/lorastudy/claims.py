@@ -349,6 +349,8 @@ def _costs(cells, directory):
             verdict = SUPPORTED if (ratio.value - 1) * side > 0 else CONTRADICTED
         pairs = ratios.matched(cells, column)
         what = f"peak of the {pairs.memory_meter.iloc[0]}" if name == "memory" else "time of the training loop"
+        if name == "time" and (crowd := ratios.crowd(cells[cells.status.eq("finished")])):
+            what += f", {crowd} processes at a time on one GPU"
         found = f"Ratio QLoRA / LoRA {ratio.value:.3g}"
         found += f" [{ratio.low:.3g}, {ratio.high:.3g}]" if ratio.pairs > 1 else " (one pair, no interval)"
         yield Claim(

@@ -3,11 +3,17 @@
 Time is measured in every run. Energy is measured where the device has a meter (NVML on NVIDIA GPUs), over training;
 without one it is estimated from ``cost.power_watts`` if that is configured, over training and evaluation. CO2e and
 money follow from the configured carbon intensity and price. What cannot be known stays empty, with the reason.
+
+A cell that shared its GPU with others counts with an equal part of it, so that the cells of a study add up to what the
+GPU did: time by ``gpu_processes`` (that of evaluation too, where it is not read), energy as its record has it
+(``energy``).
 """
 
 MEASURED = "measured"
 ESTIMATED = "estimated from cost.power_watts"
-COLUMNS = ["id", "kind", "method", "targets", "r", "alpha", "seed", "device", "hours", "energy_kwh", "co2e_kg", "money"]
+COLUMNS = [
+    "id", "kind", "method", "targets", "r", "alpha", "seed", "device", "gpu_processes", "hours", "energy_kwh", "co2e_kg", "money",
+]  # fmt: skip
 AMOUNTS = ("hours", "energy_kwh", "co2e_kg", "money")
 
 
@@ -20,15 +26,16 @@ def table(summary, cost):
 
     Returns:
         Data frame with ``COLUMNS``, ``energy_source`` (measured, estimated, or why there is none) and the index of
-        ``summary``. ``hours`` are those of the devices, training (on ``gpus`` of them) and evaluation together; ``money`` is in
-        ``cost["currency"]``.
+        ``summary``. ``hours`` are those of whole devices, training (on ``gpus`` of them) and evaluation together;
+        ``money`` is in ``cost["currency"]``.
     """
     import pandas as pd
 
     done = summary[summary.status.isin(["finished", "diverged"])]
     training = done.seconds.astype("Float64").fillna(0) * done.gpus.astype("Float64").fillna(1)
-    seconds = training + done.evaluation_seconds.astype("Float64").fillna(0)
-    frame = done[COLUMNS[:8]].assign(hours=seconds / 3600)
+    both = training + done.evaluation_seconds.astype("Float64").fillna(0)
+    seconds = both / done.gpu_processes.astype("Float64").fillna(1)
+    frame = done[COLUMNS[:9]].assign(hours=seconds / 3600)
     measured = done.energy_kwh.astype("Float64")
     watts = cost["power_watts"]
     estimated = pd.Series(pd.NA, frame.index, dtype="Float64") if watts is None else frame.hours * watts / 1000
@@ -83,6 +90,11 @@ def gaps(table, cost):
     if table.energy_source.str.startswith(MEASURED).any():
         lines.append(
             "Measured energy is that of the GPU in training; the rest of the machine and evaluation are not in it."
+        )
+    if table.gpu_processes.gt(1).any():
+        lines.append(
+            f"Hours of {_results(int(table.gpu_processes.gt(1).sum()))} are an equal part of those of a GPU that several "
+            "processes used at once."
         )
     if (table.energy_source == ESTIMATED).any():
         lines.append(

@@ -1,4 +1,10 @@
-"""Energy of the GPU that a process computes on, by the counter in its driver (NVML)."""
+"""Energy of the GPU that a process computes on, by the counter in its driver (NVML).
+
+The counter is the whole GPU's. Where several processes compute on it at once, each counts as an equal part of it, of its
+energy and of its time, so that the parts add up to the GPU's own; what each of them really used cannot be told.
+"""
+
+PART = "an equal part of the energy of a GPU that several processes used at once"
 
 
 class Meter:
@@ -36,13 +42,13 @@ class Meter:
 
         return (pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) - self.begun) / 1000
 
-    def others(self):
-        """How many other processes compute on the same GPU now; None where that cannot be seen."""
+    def processes(self):
+        """How many processes compute on the GPU now, this one among them; None where that cannot be seen."""
         if self.handle is None:
             return None
         import pynvml
 
         try:
-            return max(0, len(pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)) - 1)
+            return max(1, len(pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)))
         except pynvml.NVMLError:
             return None

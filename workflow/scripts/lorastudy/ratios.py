@@ -36,6 +36,15 @@ def matched(cells, column):
     return sides[0].merge(sides[1], on=MATCHED).rename(columns={f"{column}_x": "lora", f"{column}_y": "qlora"})
 
 
+def crowd(cells):
+    """How many processes were on the GPU of each of these cells at once, as "4 to 20"; None where each had it alone."""
+    counts = cells.gpu_processes.astype("Float64").fillna(1)
+    if not len(counts) or counts.max() <= 1:
+        return None
+    low, high = (f"{round(count)}" for count in (counts.min(), counts.max()))
+    return high if low == high else f"{low} to {high}"
+
+
 def ratio(cells, column):
     """Ratio QLoRA / LoRA of a column of the summary (``seconds``, ``peak_memory_gib``)."""
     from scipy.stats import ttest_1samp

@@ -64,6 +64,7 @@ LABELS = {
     "resumes": ("Resumes", "whole"),
     "micro_batch_tokens": ("Tokens a micro-batch", "whole"),
     "checkpointed_layers": ("Checkpointed layers", "whole"),
+    "gpu_processes": ("Processes on its GPU", "number"),
     "final_loss": ("Final training loss", "number"),
     "diverged_step": ("Diverged at step", "whole"),
     "diverged_learning_rate": ("Learning rate there", "number"),
@@ -90,8 +91,8 @@ SCORES = (
 FACTS = (
     "n_test", "validation_accuracy", "trainable_parameters", "trainable_percent", "steps", "samples", "tokens",
     "seconds", "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter",
-    "resumes", "micro_batch_tokens", "checkpointed_layers", "final_loss", "diverged_step", "diverged_learning_rate", "evaluation_seconds",
-    "evaluation_tokens_per_second", "evaluation_peak_memory_gib", "hours", "energy_kwh", "energy_reason", "co2e_kg", "money", "device",
+    "resumes", "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "final_loss", "diverged_step", "diverged_learning_rate",
+    "evaluation_seconds", "evaluation_tokens_per_second", "evaluation_peak_memory_gib", "hours", "energy_kwh", "energy_reason", "co2e_kg", "money", "device",
     "time_utc",
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_hig
 FROM_TRAINING = [
     "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
     "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "energy_kwh", "energy_reason", "final_loss", "diverged_step", "diverged_learning_rate",
+    "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "energy_kwh", "energy_reason", "final_loss", "diverged_step",
+    "diverged_learning_rate",
 ]  # fmt: skip
 FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
 COLUMNS = [

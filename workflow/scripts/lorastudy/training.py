@@ -55,7 +55,8 @@ class Progress:
         tokens: tokens seen.
         seconds: time spent in training, over all runs of the cell, loading and checkpoints included, start-up not.
         joules: energy of the GPU, likewise; None where a part of the training had no meter.
-        energy_reason: why there is no figure, or what it includes besides this cell.
+        energy_reason: why there is no figure, or what it is besides this cell's own.
+        gpu_processes: processes on the GPU, this one among them: mean of ``gpu_readings`` readings; None without any.
         resumes: how often it was taken up from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
         checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
@@ -71,12 +72,20 @@ class Progress:
     seconds: float = 0.0
     joules: float | None = 0.0
     energy_reason: str | None = None
+    gpu_processes: float | None = None
+    gpu_readings: int = 0
     resumes: int = 0
     rows: list = field(default_factory=list)
     window: list = field(default_factory=list)
     status: str = "running"
     diverged_step: int | None = None
     diverged_learning_rate: float | None = None
+
+    def read_processes(self, count):
+        """Take a reading into ``gpu_processes``."""
+        if count is not None:
+            self.gpu_readings += 1
+            self.gpu_processes = (self.gpu_processes or 0) + (count - (self.gpu_processes or 0)) / self.gpu_readings
 
 
 class Optimizer:
@@ -297,12 +306,13 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         progress.seconds = before + time.monotonic() - begun
         joules = meter.joules()
         progress.joules = None if spent is None or joules is None else spent + joules
+        progress.read_processes(meter.processes())
         if meter.reason:
             progress.energy_reason = meter.reason
         elif processes > 1:
             progress.energy_reason = f"the energy of the first of {processes} GPUs"
-        elif others := meter.others():
-            progress.energy_reason = f"the whole GPU's energy, which {others} other processes used too"
+        elif (progress.gpu_processes or 1) > 1:
+            progress.energy_reason = energy.PART
 
     def save():
         count()
@@ -329,6 +339,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
             pace = elapsed / (progress.step - first)
             _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
+            progress.read_processes(meter.processes())
         return True
 
     with StopSignal() as stop:

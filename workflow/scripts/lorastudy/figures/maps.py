@@ -37,7 +37,7 @@ def scale(results, look):
                 axes.set_xlabel(label)
         row[0].set_ylabel(style.METRICS["accuracy"])
     reach = style.reach(points, "accuracy")
-    style.limit(rows[0][0], [reach] if reach else [])
+    style.limit(rows[0][0], [reach] if reach else [], marks=cells.status.ne("finished").any())
     handles = [
         style.handle(style.METHODS[method], linestyle="none", **style.mark(look, method, each[0][0]))
         for method in methods

@@ -175,11 +175,11 @@ def reach(points, score, singles=()):
     return max(low, min(lows.min(), *values)), min(high, max(highs.max(), *values))
 
 
-def limit(axes, ranges, margin=0.1):
-    """y axis that shows these (low, high) ranges of a score, with room below for the marks of holes."""
+def limit(axes, ranges, margin=0.1, marks=False):
+    """y axis that shows these (low, high) ranges of a score; ``marks``: with room below for those of holes."""
     low, high = min((low for low, _ in ranges), default=0.05), max((high for _, high in ranges), default=0.95)
     room = max(high - low, 0.01) * margin
-    axes.set_ylim(low - 1.9 * room, high + room)
+    axes.set_ylim(low - (1.9 if marks else 1) * room, high + room)
 
 
 def bars(axes, x, points, score, colour, alpha=1.0):

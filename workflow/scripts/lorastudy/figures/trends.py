@@ -132,13 +132,13 @@ def _rows(results, reaches, bands):
     figure, axes = style.subplots(
         len(heights), len(each), width, 0.75 + 1.75 * sum(heights), sharex=True, sharey="row", height_ratios=heights
     )
-    left, rows = list(axes), {}
+    left, rows, marks = list(axes), {}, results.cells.status.ne("finished").any()
     for score, reach in reaches.items():
         main, strip = left.pop(0), left.pop(0) if far[score] else []
         near = [band for band in bands.get(score, []) if band not in far[score]] + ([reach] if reach else [])
-        style.limit(main[0], near)
+        style.limit(main[0], near, marks=marks)
         if far[score]:
-            style.limit(strip[0], far[score], 0.25)
+            style.limit(strip[0], far[score], 0.25, marks)
             _cut(main, strip)
         rows[score] = main, strip
     for panel, first in zip(each, axes[0]):

@@ -1,6 +1,6 @@
 """What stands below a table: units, numbers of texts and seeds, what the intervals are, holes with their reasons."""
 
-from lorastudy import tuning
+from lorastudy import ratios, tuning
 
 
 def basis(inputs):
@@ -29,6 +29,17 @@ def holes(points):
     return [
         f"{row.point}: {row.status}, {row.reason} ({row.seeds} of {row.seeds_planned} seeds)."
         for row in points[points.status.ne("finished")].itertuples()
+    ]
+
+
+def shared(cells):
+    """That cells had no GPU of their own, if so."""
+    crowd = ratios.crowd(cells)
+    if crowd is None:
+        return []
+    return [
+        f"A GPU had {crowd} processes at a time: fine-tuning times are those of running side by side; energy and device "
+        "hours count an equal part of the GPU for each."
     ]
 
 

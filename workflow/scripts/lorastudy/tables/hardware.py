@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lorastudy import paper, ratios
+from lorastudy import cost, paper, ratios
 from lorastudy.tables import footnotes
 from lorastudy.tables.formatting import significant, whole
 from lorastudy.tables.inputs import NAMES, PAPER_MODEL, STATED
@@ -72,7 +72,7 @@ def hardware(inputs):
             "method": "both",
             "targets": "all",
             "paper": np.nan,
-            "reproduced": np.nansum([every.seconds.sum(), every.evaluation_seconds.sum()]) / 3600,
+            "reproduced": cost.table(every, inputs.results.settings["cost"]).hours.sum(),
             "lowest": np.nan,
             "highest": np.nan,
             "runs": int(every.seconds.notna().sum()),
@@ -112,6 +112,7 @@ def hardware(inputs):
             if any("process" in m for m in meters)
             else ""
         ),
+        *footnotes.shared(finished),
     ]
     if inputs.with_paper:
         notes.append(
