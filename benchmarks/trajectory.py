@@ -23,12 +23,11 @@ from lorastudy import decoder, model, records, settings, training
 BATCH = 16
 WORDS = 500  # token ids that occur; the class of a text is that of its last one, so there is something to learn
 EXACT = "transformers and PEFT, float32"
-FORMS = {  # fused, tokens of a micro-batch
-    EXACT: (False, 4096),
-    "transformers and PEFT, one micro-batch": (False, 16384),
-    "transformers and PEFT, smaller micro-batches": (False, 1024),
-    "engine, one micro-batch": (True, 16384),
-    "engine, smaller micro-batches": (True, 1024),
+TOKENS = (16384, 2048, 1024)  # of a micro-batch: a batch has about 2,900
+FORMS = {EXACT: (False, 4096)} | {
+    f"{name}, micro-batches of {tokens:,}": (fused, tokens)
+    for name, fused in (("transformers and PEFT", False), ("engine", True))
+    for tokens in TOKENS
 }
 
 
