@@ -1,0 +1,155 @@
+"""The paper's grid on the small model."""
+
+from lorastudy import ratios
+from lorastudy.figures import panels, style
+
+from sections import studies
+
+NAME = "smollm2"
+VERDICTS = {"supported": "Supported", "contradicted": "Contradicted", "open": "Open", "no data": "Without data"}
+FIGURES = {"r_trend": "Accuracy and F1 against r", "alpha_trend": "Accuracy and F1 against alpha"}
+
+
+def section():
+    """Its paragraphs, tables and figures."""
+    study = studies.settings_of(studies.HERE / NAME)
+    summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
+    cells, points = summary[summary.kind.eq("cell")], points[points["view"].eq("configured")]
+    done = cells[cells.status.eq("finished")]
+    claims = studies.read(NAME, "paper_tables/claims.csv")
+    figures = FIGURES | {
+        "scale": "Accuracy against alpha / r and alpha / √r", "lora_against_qlora": "Paired differences of LoRA and QLoRA"
+    }  # fmt: skip
+    crowd = ratios.crowd(done)
+    return [
+        f"## {study.study.name}",
+        f"{studies.state(cells)} {int(done.n_test.iloc[0]):,} test texts of five balanced classes, "
+        f"{len(study.grid.seeds)} seeds, batches of {study.training.batch_size}, learning rate "
+        f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. {baselines(summary, study)} {best(points)}",
+        studies.gpu(NAME)
+        + f" {crowd} processes were on it at a time: times of cells are those of running side by side." * bool(crowd),
+        f"Accuracy against r at α = {study.grid.constant_alpha:g}, mean over the seeds with its 95% interval:",
+        trend("r", points, study),
+        f"Against α at r = {study.grid.constant_r:g}:",
+        trend("alpha", points, study),
+        *(f"![{what}]({NAME}/figures/{name}.png)" for name, what in figures.items()),
+        "### The paper's questions",
+        studies.table(
+            [{"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found} for row in claims.itertuples()],
+            ["left"] * 3,
+        ),
+        "### What holds across seeds",
+        robust(studies.read(NAME, "comparisons.csv"), study),
+        f"All tables: [`{NAME}/paper_tables/`]({NAME}/paper_tables/); every number: [`{NAME}/summary.csv`]({NAME}/summary.csv); "
+        f"the whole study on one page, to be opened from the file: [`{NAME}/report.html`]({NAME}/report.html).",
+    ]  # fmt: skip
+
+
+def baselines(summary, study):
+    """What the base model reaches, and on what if that is not the cells' device; and what chance does."""
+    base = summary[summary.kind.eq("baseline")].set_index("id")
+    known = [f"{base.accuracy[name]:.3f} by {how}" for name, how in (("head", "its untrained head"), ("prompt", "prompting"))
+             if base.status.get(name) == "finished"]  # fmt: skip
+    if not known:
+        return "The base model has not been measured."
+    other = sorted(set(base.device.dropna()) - set(summary[summary.kind.eq("cell")].device.dropna()))
+    elsewhere = f" (on {' and '.join(other)})" * bool(other)
+    return f"The base model's accuracy is {' and '.join(known)}{elsewhere}; chance is {1 / len(study.data.labels):.3f}."
+
+
+def best(points):
+    """The best point of the grid."""
+    row = points.loc[points.accuracy.idxmax()]
+    return (
+        f"Best point of the grid: {style.METHODS[row.method]} on {style.TARGETS[row.targets]}, r = {row.r}, α = {row.alpha:g}: "
+        f"{studies.interval(row)} (the best of many is flattered by choosing it)."
+    )
+
+
+def trend(axis, points, study):
+    """Accuracy along r or alpha, a row a method and target set: mean over the seeds with its 95% interval."""
+    rows = []
+    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
+        row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
+        for value in sorted(getattr(study.grid, axis)):
+            found = studies.point(part, axis, value, study)
+            few = f" ({found.seeds} of {found.seeds_planned} seeds)" if 0 < found.seeds < found.seeds_planned else ""
+            row[f"{panels.SYMBOLS[axis]} = {value:g}"] = studies.interval(found) + few
+        rows.append(row)
+    return studies.table(rows)
+
+
+def robust(comparisons, study):
+    """What holds across seeds, in numbers."""
+    scatter = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
+    scatter = scatter.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
+    worst = scatter["std"].idxmax()
+    lines = [
+        f"Runs that differ in the seed alone scatter by {100 * scatter['std'].median():.1f} points of accuracy (median of "
+        f"the standard deviations of {len(scatter)} points of the grid); at r = {worst[2]:g}, α = {worst[3]:g}, "
+        f"{style.METHODS[worst[0]]} on {style.TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}."
+    ]
+    margin = 100 * study.statistics.equivalence_margin
+    names = {
+        "r_step": "neighbouring values of r", "alpha_step": "neighbouring values of α", "method": "LoRA and QLoRA",
+        "targets": "the two target sets",
+    }  # fmt: skip
+    accuracy = comparisons[comparisons.metric.eq("accuracy") & comparisons["view"].eq("configured")]
+    for family, what in names.items():
+        part = accuracy[accuracy.family.eq(family)]
+        lines.append(
+            f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
+            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {margin:g} points (two one-sided tests)."
+        )
+    for family, what in (
+        ("pooled_method", "LoRA minus QLoRA"),
+        ("pooled_targets", "All linear layers minus attention"),
+    ):
+        for row in accuracy[accuracy.family.eq(family)].itertuples():
+            sign = 1 if (row.a, row.b) in {("lora", "qlora"), ("all-linear", "attention")} else -1
+            low, high = sorted((sign * row.low, sign * row.high))
+            lines.append(
+                f"{what}, over {row.units:.0f} matched pairs: {100 * sign * row.difference:+.1f} points "
+                f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
+            )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def headline():
+    """What the README shows of it: the ends of both trends with intervals, the verdicts, both figures."""
+    study = studies.settings_of(studies.HERE / NAME)
+    summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
+    points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
+    places = [
+        ("r", study.grid.r[0]),
+        ("r", study.grid.r[-1]),
+        ("alpha", study.grid.alpha[0]),
+        ("alpha", study.grid.alpha[-1]),
+    ]
+    rows = []
+    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
+        row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
+        for axis, value in places:
+            found = studies.point(part, axis, value, study)
+            row[f"r = {found.r}, α = {found.alpha:g}"] = studies.interval(found)
+        rows.append(row)
+    return [
+        f"{study.study.name}: accuracy on {int(cells.n_test.max()):,} test texts of five balanced classes, mean of up to "
+        f"{len(study.grid.seeds)} seeds with its 95% interval. {studies.state(cells)} {baselines(summary, study)}",
+        studies.table(rows),
+        *(f"![{what}](docs/results/{NAME}/figures/{name}.png)" for name, what in FIGURES.items()
+          if not cells.status.eq("missing").any()),
+        verdicts(),
+    ]  # fmt: skip
+
+
+def verdicts():
+    """The paper's questions by their verdicts, in one list."""
+    claims = studies.read(NAME, "paper_tables/claims.csv")
+    claims = claims[claims["view"].eq("configured")]
+    lines = [
+        f"- {word}: {' '.join(claims[claims.verdict.eq(verdict)].statement)}"
+        for verdict, word in VERDICTS.items()
+        if claims.verdict.eq(verdict).any()
+    ]
+    return "The paper's questions, for this model:\n\n" + "\n".join(lines)

@@ -1,0 +1,124 @@
+"""The shape of the large model with random weights, and the projected cost of the paper's study."""
+
+import json
+
+import pandas as pd
+from lorastudy import check, grid, paper, projection, settings
+from lorastudy.figures import style
+
+from sections import studies
+
+NAME = "llama3-8b-rehearsal"
+H100, A100 = "H100 80 GB", "A100 40 GB"
+
+
+def section():
+    """Its paragraphs and tables."""
+    study = studies.settings_of(studies.HERE / NAME)
+    full = studies.settings_of(studies.REPOSITORY)
+    summary = studies.read(NAME, "summary.csv")
+    cells = summary[summary.kind.eq("cell")]
+    done = cells[cells.status.eq("finished")]
+    card = json.loads((studies.HERE / NAME / "card.json").read_text())
+    steps, whole = int(done.steps.iloc[0]), -(-full.data.train_size // full.training.batch_size)
+    measured = [
+        {
+            "cell": f"{style.METHODS[row.method]}, {style.TARGETS[row.targets]}, r = {row.r:.0f}",
+            "training, s": f"{row.seconds:.1f}", "tokens/s": f"{row.tokens_per_second:,.0f}",
+            "peak memory, GiB": f"{row.peak_memory_gib:.1f}", "GPU energy, Wh": f"{1000 * row.energy_kwh:.1f}",
+            "evaluation, tokens/s": f"{row.evaluation_tokens_per_second:,.0f}",
+        }
+        for row in done.itertuples()
+    ]  # fmt: skip
+    return [
+        "## Llama-3-8B's shape: the rehearsal",
+        f"{study.study.name}. {len(done)} cells of one run each, one after the other on one {done.device.iloc[0]}: "
+        f"{steps} of the {whole} steps of {full.training.batch_size} texts that `config.yaml` assumes, texts of "
+        f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
+        "meaningless here**; time and memory do not depend on the weights' values.",
+        studies.table(measured),
+        f"Beside the paper's values: [`{NAME}/paper_tables/table1_hardware.md`]({NAME}/paper_tables/table1_hardware.md).",
+        "### The paper's study, projected",
+        *projected(done),
+    ]
+
+
+def starts(summary):
+    """Seconds of a cell's two jobs besides training and evaluation, mean over the cells of each method."""
+    found = {}
+    for cell in summary.itertuples():
+        files = [studies.HERE / NAME / "benchmarks" / f"{cell.id}.{step}.tsv" for step in ("finetune", "evaluate")]
+        wall = sum(pd.read_csv(file, sep="\t").s.iloc[0] for file in files)
+        found.setdefault(cell.method, []).append(wall - cell.seconds - cell.evaluation_seconds)
+    return {method: sum(values) / len(values) for method, values in found.items()}
+
+
+def projected_hours():
+    """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
+    study, full = studies.settings_of(studies.HERE / NAME), studies.settings_of(studies.REPOSITORY)
+    done = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
+    parameters = studies.read(NAME, "parameters.csv")
+    parameters = parameters[
+        parameters["head"].eq(parameters.targets.map({"attention": "plain", "all-linear": "paper"}))
+    ]
+    sizes = parameters.set_index(["targets", "r"]).trainable_parameters
+    cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(full.grid).values()}
+    known = {device.name: device for device in check.known_gpus()}
+    devices = [known[H100], known[A100]]
+    mean = json.loads((studies.HERE / NAME / "card.json").read_text())["splits"]["train"]["length_tokens"]["mean"]
+    table_of = projection.hours(
+        done, starts(done), cells, json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()), devices,
+        trained=(mean, full.data.train_size * full.training.epochs), batch_size=full.training.batch_size,
+        evaluated=mean * (full.data.test_size + full.data.validation_size),
+    )  # fmt: skip
+    return table_of, devices
+
+
+def paper_hours(table_of):
+    """Hours that the paper's Table 1 implies, by method: one fine-tuning time for every cell."""
+    one = table_of[table_of.device.eq(table_of.device.iloc[0])]
+    minutes = paper.table(1).set_index("method").finetune_time_min
+    return {method: one.method.eq(method).sum() * minutes[method] / 60 for method in style.METHODS}
+
+
+def projected(done):
+    """GPU-hours and energy of the cells that the paper's Table 1 implies, on two GPUs, against its own."""
+    full, (table_of, devices) = studies.settings_of(studies.REPOSITORY), projected_hours()
+    watts = 3.6e6 * done.energy_kwh.sum() / done.seconds.sum()
+    stated, rows = paper_hours(table_of), []
+    for device in devices:
+        by_method = table_of[table_of.device.eq(device.name)].groupby("method").hours.sum()
+        power = watts if device is devices[0] else device.watts
+        rows.append(row_of_hours(f"{device.name}, projected", by_method, by_method.sum() * power / 1000))
+    rows.append(row_of_hours(f"{A100}, the paper's Table 1", stated))
+    a100 = table_of[table_of.device.eq(A100)]
+    return [
+        studies.table(rows),
+        f"On the A100 that is {a100.hours.sum() / sum(stated.values()):.3f} of the paper's hours. How it was projected: "
+        f"{len(a100)} cells of {full.data.train_size:,} training, {full.data.test_size:,} test and "
+        f"{full.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
+        "token, linear in the trainable parameters between the ranks measured; steps extrapolated linearly, first ones "
+        "included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
+        f"the A100 time is longer by the ratio of the dense bfloat16 peaks, {devices[0].flops / devices[1].flops:.2f}, and by the "
+        f"layers computed again where 40 GB are too few ({a100.checkpointed_layers.gt(0).sum()} of {len(a100)} cells). Energy: "
+        f"on the H100 the {watts:.0f} W that its meter showed in training, on the A100 its board's {devices[1].watts} W "
+        "throughout. **The A100 itself was not at hand.**",
+    ]
+
+
+def row_of_hours(name, hours, energy=None):
+    """A row of the projection's table."""
+    of_methods = {f"{title}, GPU-hours": f"{hours[method]:.1f}" for method, title in style.METHODS.items()}
+    both = f"{sum(hours[method] for method in style.METHODS):.1f}"
+    return {"": name, **of_methods, "both": both, "energy, kWh": "–" if energy is None else f"{energy:.1f}"}
+
+
+def headline():
+    """What the README says of it."""
+    hours, devices = projected_hours()
+    sums = hours.groupby("device").hours.sum()
+    return (
+        f"At the shape of Llama-3-8B, from a rehearsal with random weights: the paper's {len(hours) // len(devices)} cells "
+        f"project to {sums[H100]:.1f} GPU-hours on an {H100} and {sums[A100]:.1f} on an {A100}; its Table 1 implies "
+        f"{sum(paper_hours(hours).values()):.0f} on the latter, for texts that it does not count."
+    )

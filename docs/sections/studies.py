@@ -1,0 +1,100 @@
+"""The studies in docs/results: which of their records are kept, and how they are read and shown."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from lorastudy import settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HERE = REPOSITORY / "docs" / "results"
+OF_CELLS = [
+    "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
+    "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
+]  # fmt: skip
+TAKEN = {
+    "smollm2": OF_CELLS,
+    "smollm2-learning-rates": OF_CELLS,
+    "llama3-8b-rehearsal": [
+        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/*.md",
+        "logs/benchmarks/*.tsv",
+    ],
+}  # fmt: skip
+
+
+def take(study):
+    """Copy the records of a study, none of them with weights, to ``docs/results``.
+
+    The report names the study's directory: as ``examples/…`` where it lies there, else by its place on the machine.
+    """
+    place = HERE / study.name
+    if study.name not in TAKEN or study.resolve().parent.name != "examples":
+        raise SystemExit(
+            f"{study} is not one of examples/{{{','.join(TAKEN)}}}; its report would name this machine's paths."
+        )
+    shutil.rmtree(place, ignore_errors=True)
+    for pattern in TAKEN[study.name]:
+        for file in sorted(study.glob(pattern)):
+            folder = {"results": "", "data": "", "logs": ""}.get(file.parent.name, file.parent.name)
+            target = place / (folder if file.parent != study else "") / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def read(name, file):
+    """A CSV of a study's records."""
+    return pd.read_csv(HERE / name / file)
+
+
+def settings_of(directory):
+    """``settings.Settings`` of the study whose configuration lies in ``directory``."""
+    return settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
+
+
+def table(rows, align=None):
+    """Rows as a table in Markdown, the first column to the left and the others to the right unless told."""
+    frame = pd.DataFrame(rows)
+    align = align or ["left"] + ["right"] * (frame.shape[1] - 1)
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def interval(row, score="accuracy"):
+    """A score with its 95% interval; a dash without."""
+    if not row.seeds:
+        return "–"
+    return f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+
+
+def point(points, axis, value, study):
+    """The row of ``points`` at a value of r or alpha, the other one at its constant."""
+    constant, other = (study.grid.constant_alpha, "alpha") if axis == "r" else (study.grid.constant_r, "r")
+    return points[points[axis].eq(value) & points[other].eq(constant)].iloc[0]
+
+
+def state(cells):
+    """How many cells ended how, and whether that is all of them."""
+    counts = cells.status.value_counts()
+    text = ", ".join(f"{counts[status]} {status}" for status in ("finished", "diverged", "missing") if status in counts)
+    if "missing" not in counts:
+        return f"{len(cells)} cells: {text}."
+    return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
+
+
+def gpu(name):
+    """How long a study took on its GPU and how busy that was."""
+    file = HERE / name / "gpu.csv"
+    if not file.exists():
+        return "How busy the GPU was has not been measured."
+    samples = pd.read_csv(file, skipinitialspace=True)
+    times = pd.to_datetime(samples["timestamp"])
+    steps = times.diff().dt.total_seconds()
+    pauses = steps[steps > 5]  # readings are a second apart
+    minutes = (steps.sum() - pauses.sum()) / 60
+    busy, watts = (samples.filter(like=column).iloc[:, 0] for column in ("utilization", "power.draw"))
+    stopped = f", in {len(pauses) + 1} runs, the last of which took up what the one before left" * bool(len(pauses))
+    return (
+        f"Data, model, baselines and all cells took {minutes:.1f} minutes on one GPU{stopped}, and "
+        f"{watts.mean() * minutes / 60_000:.3f} kWh of it. It was computing {busy.mean():.0f}% of that time ({len(samples)} "
+        f"readings of `nvidia-smi`, in [`{name}/gpu.csv`]({name}/gpu.csv))."
+    )
