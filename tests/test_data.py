@@ -243,6 +243,15 @@ def test_odd_texts_come_through_whole(prepared, tokenizer):
     assert all(tokenizer.decode(ids) == text for text, ids in texts.items())
 
 
+def test_what_looks_like_a_special_token_is_text_unless_the_template_has_some(tokenizer):
+    (ids,), _ = data.encode(tokenizer, "{text}", ["a</s><pad>"], 20)
+    assert ids == list(model_bytes("a</s><pad>"))
+    (ids,), _ = data.encode(tokenizer, "{text}", ["a</s>" + "b" * 20], 4)  # cut
+    assert ids == list(model_bytes("a</s"))
+    (ids,), _ = data.encode(tokenizer, "<s>{text}</s>", ["ab"], 20)
+    assert ids == [tokenizer.bos_token_id, *model_bytes("ab"), tokenizer.eos_token_id]
+
+
 def test_a_very_long_review_is_kept_whole_and_cut_as_tokens(prepared):
     long = " ".join(f"word{number}" for number in range(20_000))[:100_000]
     rows = [(long, 1), ("short and good", 2), ("a brief one", 1), ("rather terse", 2)]

@@ -50,6 +50,16 @@ def test_verdicts_come_first_and_are_those_of_the_table(reported):
     assert {"supported", "contradicted", "open"} == set(frame.verdict)
 
 
+def test_verdicts_say_which_learning_rate_they_are_of_where_there_are_two(reported, tmp_path):
+    assert "<dt>Learning rate</dt>" not in reported[2]
+    path, _ = report_study.write(tmp_path / "study", (), grid__learning_rates=[3e-3], grid__r=[8, 16], grid__alpha=[32])
+    said = re.findall(r"<dt>Learning rate</dt><dd>(.*?)</dd>", path.read_text())
+    views = pd.read_csv(path.parent / "paper_tables" / "claims.csv")["view"]
+    words = {"configured": "the configured one for all", "tuned": "the best of each point"}
+    assert said == views.map(words).tolist()
+    assert set(views) == set(words)
+
+
 def test_tables_are_shown_as_people_read_them(reported):
     page = reported[2]
     wanted = [report._title(name) for name in tables.TABLES if name not in report.SECTIONS]

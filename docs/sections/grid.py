@@ -6,7 +6,7 @@ from lorastudy.figures import panels, style
 from sections import studies
 
 NAME = "smollm2"
-VERDICTS = {"supported": "Supported", "contradicted": "Contradicted", "open": "Open", "no data": "Without data"}
+VERDICTS = {"supported": "Supported", "contradicted": "Contradicted", "open": "Open"}
 FIGURES = {"r_trend": "Accuracy and F1 against r", "alpha_trend": "Accuracy and F1 against alpha"}
 
 
@@ -134,7 +134,7 @@ def headline():
             row[f"r = {found.r}, α = {found.alpha:g}"] = studies.interval(found)
         rows.append(row)
     return [
-        f"{study.study.name}: accuracy on {int(cells.n_test.max()):,} test texts of five balanced classes, mean of up to "
+        f"{study.study.name}: accuracy on {int(cells.n_test.max()):,} test texts of five balanced classes, mean of "
         f"{len(study.grid.seeds)} seeds with its 95% interval. {studies.state(cells)} {baselines(summary, study)}",
         studies.table(rows),
         *(f"![{what}](docs/results/{NAME}/figures/{name}.png)" for name, what in FIGURES.items()

@@ -243,7 +243,9 @@ def _description(part, tokens, truncated, asked, labels):
 def encode(tokenizer, template, texts, max_length):
     """Tokens of each text in the template, with the special tokens that the tokenizer adds.
 
-    What is longer than ``max_length`` loses the end of its text, by whole characters, never any of the template.
+    What is longer than ``max_length`` loses the end of its text, by whole characters, never any of the template. What
+    looks like a special token in a text, as ``</s>``, is text. Where the template itself has special tokens, as a chat's
+    turns, the tokenizer cannot tell them apart, and those in texts are special too.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -261,17 +263,19 @@ def encode(tokenizer, template, texts, max_length):
     before, _, after = template.partition("{text}")
     if not tokenizer.is_fast:
         raise DataError("the model's tokenizer has no tokenizer.json, which is needed to cut long texts; add it.")
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    how = {"split_special_tokens": not any(token in template for token in special)}
     texts, tokens = list(texts), []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         part = texts[start : start + TEXTS_AT_ONCE]
-        tokens += _plain(tokenizer, [before + text + after for text in part])["input_ids"]
+        tokens += _plain(tokenizer, [before + text + after for text in part], **how)["input_ids"]
     long = [index for index, ids in enumerate(tokens) if len(ids) > max_length]
     cut = len(long)
     while long:
         pending, long = long, []
         for start in range(0, len(pending), TEXTS_AT_ONCE):
             part = pending[start : start + TEXTS_AT_ONCE]
-            encoded = _plain(tokenizer, [before + texts[i] + after for i in part], return_offsets_mapping=True)
+            encoded = _plain(tokenizer, [before + texts[i] + after for i in part], return_offsets_mapping=True, **how)
             for index, ids, spans in zip(part, encoded["input_ids"], encoded["offset_mapping"]):
                 tokens[index] = ids
                 if len(ids) > max_length:

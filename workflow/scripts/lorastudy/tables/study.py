@@ -28,7 +28,7 @@ def questions(inputs):
     margin = inputs.results.settings["statistics"]["equivalence_margin"]
     tests = frame[frame.test.ne("")].groupby("test", sort=False).groups
     notes = [
-        "Supported, contradicted or open: open says that this study is too small to tell. Differences are percentage "
+        "Supported, contradicted or open: open says that this study is too small to tell, or has nothing to compare. Differences are percentage "
         f"points of accuracy with 95% intervals; a difference under the margin of {100 * margin:g} points counts as none "
         "unless it is shown to be one. Tests at 5%.",
         *_claims_basis(inputs),
