@@ -120,12 +120,8 @@ def headline():
     study = studies.settings_of(studies.HERE / NAME)
     summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
     points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
-    places = [
-        ("r", study.grid.r[0]),
-        ("r", study.grid.r[-1]),
-        ("alpha", study.grid.alpha[0]),
-        ("alpha", study.grid.alpha[-1]),
-    ]
+    ends = {"r": study.grid.r, "alpha": study.grid.alpha}
+    places = [(axis, values[end]) for axis, values in ends.items() for end in (0, -1)]
     rows = []
     for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}

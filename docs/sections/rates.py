@@ -8,14 +8,9 @@ NAME = "smollm2-learning-rates"
 
 
 def section():
-    """Its paragraphs, tables and figures; nothing where that study has not been taken in."""
-    if not (studies.HERE / NAME).exists():
-        return []
+    """Its paragraphs, tables and figures."""
     study = studies.settings_of(studies.HERE / NAME)
-    cells, points = (
-        studies.read(NAME, "summary.csv").query("kind == 'cell'"),
-        studies.read(NAME, "points.csv"),
-    )
+    cells, points = studies.read(NAME, "summary.csv").query("kind == 'cell'"), studies.read(NAME, "points.csv")
     claims = studies.read(NAME, "paper_tables/claims.csv")
     names = {"configured": f"{study.training.learning_rate:g} for all", "tuned": "the best of each point"}
     return [
@@ -48,18 +43,12 @@ def by_rate(cells, points, study):
     finished = cells[cells.status.eq("finished")]
     means = finished.groupby(["targets", "r", "alpha", "learning_rate"]).accuracy.mean()
     rows = []
-    for found in tuned.sort_values(["targets", "r", "alpha"], ascending=[False, True, True]).itertuples():
-        row = {"": style.TARGETS[found.targets], "r": f"{found.r}", "α": f"{found.alpha:g}"}
+    for _, point in tuned.sort_values(["targets", "r", "alpha"], ascending=[False, True, True]).iterrows():
+        row = {"": style.TARGETS[point.targets], "r": f"{point.r}", "α": f"{point.alpha:g}"}
         for rate in rates(study):
-            place = (found.targets, found.r, found.alpha, rate)
-            chosen = rate == found.learning_rate
-            row[f"{rate:g}"] = (
-                f"**{studies.interval(tuned.loc[found.Index])}**"
-                if chosen
-                else f"{means[place]:.3f}"
-                if place in means
-                else "–"
-            )
+            mean = means.get((point.targets, point.r, point.alpha, rate))
+            row[f"{rate:g}"] = "–" if mean is None else f"{mean:.3f}"
+        row[f"{point.learning_rate:g}"] = f"**{studies.interval(point)}**"
         rows.append(row)
     return studies.table(rows)
 
