@@ -3,6 +3,7 @@
 import re
 import runpy
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -90,6 +91,60 @@ def test_the_readmes_speeds_are_those_of_the_benchmarks_record():
         assert (
             f"| {label} | {ours['tokens_per_second']:,.0f} | {ratio:.1f} times | {ours['peak_allocated_gib']:.1f} GiB |"
         ) in readme
+
+
+def test_the_speeds_in_the_documents_are_those_of_the_benchmarks_record():
+    """docs/performance.md: rows of its table of results."""
+    record = read_json(next((REPOSITORY / "benchmarks" / "results").glob("throughput_nvidia-h100-*.json")))
+    rows = {row["name"]: row for row in record["rows"]}
+
+    def tokens(name):
+        return f"{rows[name]['tokens_per_second']:,.0f}"
+
+    def samples(name):
+        return rows[name]["samples_per_second"]
+
+    lora, qlora = (f"{method}, 8192 tokens, 140 texts a step" for method in ("lora", "qlora"))
+    lean, leaner, large = "LoRA r = 8 within 16 GiB", "QLoRA r = 8 within 6 GB", "LoRA r = 512 within 40 GB"
+    evaluation = "{}, adapters not merged, 16384 tokens a pass (earlier run)"
+    users = {method: samples(f"{method}, padded to 512") for method in ("lora", "qlora")}
+    text = (REPOSITORY / "docs" / "performance.md").read_text()
+    for row in (
+        f"| LoRA, micro-batches of 8,192 tokens | {tokens(lora)} tokens/s, {samples(lora):.0f} samples/s |",
+        f"| QLoRA, the same | {tokens(qlora)} tokens/s, {samples(qlora) / samples(lora):.2f} of LoRA |",
+        "| the same, 16,384 tokens | {} and {} tokens/s |".format(
+            *(tokens(f"{method}, 16384 tokens, 190 texts a step") for method in users)
+        ),
+        f"| LoRA against users' code, padded | {samples(lora) / users['lora']:.1f} times in that run",
+        f"| QLoRA against users' code, padded | {samples(qlora) / users['qlora']:.1f} times in that run",
+        "| LoRA {}, QLoRA {} tokens/s |".format(*(tokens(evaluation.format(method)) for method in users)),
+        f"| {rows[lean]['peak_allocated_gib']:.2f} GiB, {samples(lean) / users['lora']:.1f} times users' code |",
+        f"| {rows[leaner]['peak_allocated_gib']:.2f} GiB = {rows[leaner]['peak_allocated_gib'] * 1.024**3:.2f} GB, "
+        f"{samples(leaner) / users['qlora']:.1f} times users' QLoRA |",
+        f"| {rows[large]['peak_allocated_gib']:.2f} GiB = {rows[large]['peak_allocated_gib'] * 1.024**3:.1f} GB allocated |",
+        "| 16 texts a step, as in the paper's study | LoRA {}, QLoRA {} tokens/s |".format(
+            *(tokens(f"{method}, 8192 tokens, 16 texts a step") for method in users)
+        ),
+    ):
+        assert row in text
+
+
+def test_the_trajectories_in_the_documents_are_those_of_the_benchmarks_record():
+    """docs/performance.md: distances of loss curves from float32, mean of the runs of a form and lowest to highest."""
+    text = (REPOSITORY / "docs" / "performance.md").read_text()
+    for place, name in (("H100", "trajectory_nvidia-h100-80gb-hbm3"), ("CPU", "trajectory_cpu")):
+        curves = read_json(REPOSITORY / "benchmarks" / "results" / f"{name}.json")["curves"]
+        for form in ("transformers and PEFT", "engine"):
+            parts = []
+            for method in ("lora", "qlora"):
+                exact = np.array(curves[f"{method}: transformers and PEFT, float32"])
+                runs = [curve for run, curve in curves.items() if run.startswith(f"{method}: {form}, micro")]
+                apart = [np.abs(np.array(run) - exact).mean() for run in runs]
+                assert len(apart) == 3
+                power = 10.0 ** np.floor(np.log10(np.mean(apart)))
+                shown = f"{np.mean(apart) / power:.1f}e{np.log10(power):.0f}"
+                parts.append(f"{shown} ({min(apart) / power:.1f} to {max(apart) / power:.1f})")
+            assert f"| {place}: {form} | {parts[0]} | {parts[1]} |" in text
 
 
 def test_the_results_in_the_documents_are_those_of_the_records():
