@@ -367,7 +367,7 @@ def test_an_interval_far_wider_than_the_others_ends_at_the_edge():
     assert captions.cut(frame.drop(index=1), {"x": (0.4, 0.7)}) == ""
 
 
-@pytest.mark.parametrize("name", ["r_trend", "scale", "accuracy_against_cost", "lora_against_qlora"])
+@pytest.mark.parametrize("name", ["r_trend", "scale", "accuracy_against_cost"])
 def test_one_seed_that_collapses_does_not_flatten_a_figure(study, name):
     """Of three seeds, one at chance: t with two degrees of freedom reaches from 0 to 1, of the difference −1 to 1."""
     collapsed = grid.Cell("lora", "attention", 16, 32, 1)
@@ -377,14 +377,34 @@ def test_one_seed_that_collapses_does_not_flatten_a_figure(study, name):
     point = results.points[results.points.point == "lora_attention_r16_a32"].iloc[0]
     assert (point.accuracy_low, point.accuracy_high) == (0.0, 1.0)
     figure, caption = drawn(name, results)
-    if name == "lora_against_qlora":
-        low, high = figure.axes[0].get_xlim()
-        assert -0.9 < low < 0.1 - 0.57 and 0 < high < 0.5
-        assert re.search(r"Difference of Attention, r = 16, α = 32 \[−0.\d+, 0.\d+\]", caption)
-    else:
-        axes = next(axes for axes in figure.axes if axes.get_ylabel() == "Accuracy")
-        assert axes.get_ylim()[1] < 1
-        assert "Accuracy of LoRA, attention, r = 16, α = 32 [0.000, 1.000]" in caption
+    axes = next(axes for axes in figure.axes if axes.get_ylabel() == "Accuracy")
+    assert axes.get_ylim()[1] < 1
+    assert "Accuracy of LoRA, attention, r = 16, α = 32 [0.000, 1.000]" in caption
+
+
+@pytest.mark.parametrize("targets", [["attention"], ["attention", "all-linear"]])
+def test_one_seed_that_collapses_leaves_the_other_differences_legible(study, targets):
+    collapsed = grid.Cell("lora", "attention", 16, 32, 1)
+    _, results = study(
+        {"grid__seeds": [0, 1, 2], "grid__targets": targets},
+        accuracy=lambda cell: 0.1 if cell == collapsed else accuracy(cell),
+        seed_spread=0.01,
+    )
+    table = results.comparisons[results.comparisons.family.eq("method") & results.comparisons.metric.eq("accuracy")]
+    figure, caption = drawn("lora_against_qlora", results)
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    assert low < table.low.min() and table.high.max() < high
+    linear = axes.xaxis.get_transform().linthresh
+    assert table.set_index(["targets", "r", "alpha"]).high.drop(("attention", 16, 32)).abs().median() <= linear < 0.5
+    assert f"The axis is linear up to ±{linear:g} and logarithmic beyond." in caption
+    assert_tidy(figure, "lora_against_qlora")
+
+
+def test_differences_of_one_size_have_a_linear_axis(study):
+    figure, caption = drawn("lora_against_qlora", study()[1])
+    assert figure.axes[0].get_xscale() == "linear"
+    assert "logarithmic" not in caption
 
 
 def test_holes_are_marked_where_they_would_be(study):

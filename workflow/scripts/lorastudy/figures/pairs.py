@@ -1,9 +1,12 @@
 """Figure of paired differences: LoRA against QLoRA, all else equal, on the same texts."""
 
+import math
+
 from lorastudy import tuning
 from lorastudy.figures import captions, panels, style
 
 LEVEL = 0.05  # of the tests; the intervals are 95% ones
+WIDER = 5  # times what three quarters of the differences need: then the axis is logarithmic beyond that
 HEIGHT = 9.0  # the most that a page holds, inches
 WORDS = {
     "fontsize": 5.5, "va": "center", "color": style.DARK,
@@ -20,7 +23,6 @@ def lora_against_qlora(results, look):
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
     differences = compared(results, "method").rename(columns={"low": "difference_low", "high": "difference_high"})
     every = [single for panel in each for single in _of_single_seeds(panels.of(cells, panel=panel))]
-    reach = style.reach(differences, "difference", every) or (-2 * _margin(results), 2 * _margin(results))
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
     height = min(HEIGHT, 1.0 + 0.16 * len(places))
     figure, (row,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
@@ -40,14 +42,12 @@ def lora_against_qlora(results, look):
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
     inches = 2.2 if len(each) == 1 else 6.0 / len(each)  # of a panel, about
-    row[0].xaxis.set_major_locator(MaxNLocator(int(inches / 0.44), steps=style.STEPS))
     figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
     size = min(6.5, 72 * (height - 1) / len(places) * 0.8)
     labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]
     row[0].set_yticks(range(len(places)), labels, fontsize=size)
     row[0].set_ylim(len(places) - 0.4, -0.6)
-    room = 0.05 * (reach[1] - reach[0])
-    row[0].set_xlim(min(reach[0], 0) - room, max(reach[1], 0) + room)
+    scale = _scale(row[0], differences, every, _margin(results), MaxNLocator(int(inches / 0.44), steps=style.STEPS))
     style.legend(figure, _handles(results, look))
     return figure, captions.write(
         "Difference in accuracy between LoRA and QLoRA of the same target set, r, α and seed, on the same texts: right of 0 "
@@ -56,7 +56,7 @@ def lora_against_qlora(results, look):
         _average(results),
         captions.sample(results, cells),
         _intervals(differences),
-        captions.cut(differences, {"difference": reach}, _pair),
+        scale,
         captions.holes(cells),
     )
 
@@ -69,6 +69,39 @@ def compared(results, family):
 
 def _margin(results):
     return results.settings["statistics"]["equivalence_margin"]
+
+
+def _scale(axes, differences, singles, margin, ticks):
+    """Set the axis of differences: linear, or logarithmic beyond what most of them need where a few are far wider.
+
+    Args:
+        singles: differences of single seeds.
+        margin: of equivalence; shown in any case.
+        ticks: locator of the linear axis.
+
+    Returns:
+        A sentence for the caption; empty if all is linear.
+    """
+    from matplotlib.ticker import NullLocator
+
+    ends = differences[["difference_low", "difference_high", "difference"]].abs().max(axis=1).dropna()
+    widest = max([2 * margin, *ends, *map(abs, singles)])
+    most = max(2 * margin, ends.quantile(0.75)) if len(ends) else widest
+    lowest = min([-margin, *differences.difference_low.dropna(), *singles])
+    highest = max([margin, *differences.difference_high.dropna(), *singles])
+    if widest <= WIDER * most:
+        room = 0.05 * (highest - lowest)
+        axes.set_xlim(lowest - room, highest + room)
+        axes.xaxis.set_major_locator(ticks)
+        return ""
+    power = 10 ** math.floor(math.log10(most))
+    linear = next(step * power for step in (1, 2, 5, 10) if step * power >= most)
+    axes.set_xscale("symlog", linthresh=linear, linscale=2)
+    axes.set_xlim(1.2 * lowest, 1.2 * highest)
+    axes.set_xticks([sign * tick for sign in (-1, 1) for tick in (linear, 10 * linear) if tick < widest] + [0])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    return f"The axis is linear up to ±{linear:g} and logarithmic beyond."
 
 
 def _difference(axes, y, row, panel, look):
