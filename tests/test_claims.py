@@ -87,6 +87,10 @@ def test_values_are_those_of_the_summary(study):
         means = cells[cells[other].eq(at)].groupby(axis).accuracy.mean()
         assert abs(table.value[axis]) == pytest.approx(means.max() - means.min(), abs=1e-6)
         assert f"Highest at {axis} = {means.idxmax():g}" in table.found[axis]
+        pairs = len(means) * (len(means) - 1) // 2
+        assert f"(interval for all {pairs} pairs at once)" in table.found[axis]
+        alike = table.p_contradicted[axis] < 0.05
+        assert ("every two values are equal within 2 points" in table.found[axis]) == alike
     for claim, column in (("memory", "peak_memory_gib"), ("time", "seconds")):
         by = cells.set_index(["method", "targets", "r", "alpha"])[column].unstack("method")
         logs = np.log(by.qlora / by.lora)

@@ -227,6 +227,10 @@ def _depends(study, axis, other):
         found += f", not distinguishable from {axis} = {', '.join(f'{value:g}' for value in beside)}"
     first, second = (widest.a, widest.b) if widest.difference >= 0 else (widest.b, widest.a)
     found += f"; largest difference: {first} {_points(widest, low, high, sign=1)} against {second}"
+    if (tried := pairs.p.notna().sum()) > 1:
+        found += f" (interval for all {tried} pairs at once)"
+    if alike < LEVEL:
+        found += f"; every two values are equal within {_margin(study)}"
     if len(trend):
         row = trend.iloc[0]
         found += f"; along the trend {row.a} {_points(row)} against {row.b}"
