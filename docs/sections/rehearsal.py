@@ -32,7 +32,7 @@ def section():
     ]  # fmt: skip
     return [
         "## Llama-3-8B's shape: the rehearsal",
-        f"{study.study.name}. {len(done)} cells of one run each, one after the other on one {done.device.iloc[0]}: "
+        f"{study.study.name}. {len(done)} cells of one run each, one after the other on an {done.device.iloc[0]}: "
         f"{steps} of the {whole} steps of {full.training.batch_size} texts that `config.yaml` assumes, texts of "
         f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
         "meaningless here**; time and memory do not depend on the weights' values.",

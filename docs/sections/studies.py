@@ -95,6 +95,6 @@ def gpu(name):
     stopped = f", in {len(pauses) + 1} runs, the last of which took up what the one before left" * bool(len(pauses))
     return (
         f"Data, model, baselines and all cells took {minutes:.1f} minutes on one GPU{stopped}, and "
-        f"{watts.mean() * minutes / 60_000:.3f} kWh of it. It was computing {busy.mean():.0f}% of that time ({len(samples)} "
+        f"{watts.mean() * minutes / 60_000:.3f} kWh. It was computing {busy.mean():.0f}% of that time ({len(samples)} "
         f"readings of `nvidia-smi`, in [`{name}/gpu.csv`]({name}/gpu.csv))."
     )
