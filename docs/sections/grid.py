@@ -81,13 +81,14 @@ def trend(axis, points, study):
 
 def robust(comparisons, study):
     """What holds across seeds, in numbers."""
-    scatter = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
-    scatter = scatter.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
+    done = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
+    scatter = done.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
     worst = scatter["std"].idxmax()
     lines = [
         f"Runs that differ in the seed alone scatter by {100 * scatter['std'].median():.1f} points of accuracy (median of "
         f"the standard deviations of {len(scatter)} points of the grid); at r = {worst[2]:g}, α = {worst[3]:g}, "
-        f"{style.METHODS[worst[0]]} on {style.TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}."
+        f"{style.METHODS[worst[0]]} on {style.TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}.",
+        at_chance(done, study),
     ]
     margin = 100 * study.statistics.equivalence_margin
     names = {
@@ -113,6 +114,17 @@ def robust(comparisons, study):
                 f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
             )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def at_chance(done, study):
+    """The runs that did not diverge and yet learned nothing."""
+    lost = done[done.accuracy_low.le(1 / len(study.data.labels))]
+    places = lost.groupby(["method", "targets", "r", "alpha"], sort=False).size()
+    named = "; ".join(
+        f"{count} of {len(study.grid.seeds)} of {style.METHODS[method]} on {style.TARGETS[targets]}, r = {r:g}, α = {alpha:g}"
+        for (method, targets, r, alpha), count in places.items()
+    )
+    return f"{len(lost)} of {len(done)} runs end no better than chance{': ' * bool(named)}{named}."
 
 
 def headline():
