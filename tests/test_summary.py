@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
+from lorastudy import summary
 from sklearn import metrics as reference
 
 
@@ -43,3 +45,18 @@ def test_comparisons_are_differences_of_the_summary(finished_study):
     for row in rows.itertuples():
         other = row.b if row.family == "baseline" else f"{row.b}_s0"
         assert row.difference == pytest.approx(accuracy[f"{row.a}_s0"] - accuracy[other], abs=1e-6)
+
+
+def test_results_of_another_version_are_refused_by_file_and_column(tmp_path):
+    synthetic.write(tmp_path)
+    synthetic.gather(tmp_path)
+    names = {name: tmp_path / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
+    files = names | {"confusion": tmp_path / "results" / "confusion.json"}
+    for name, column in (("summary", "gpu_processes"), ("points", "seeds"), ("comparisons", "reason")):
+        kept = names[name].read_text()
+        pd.read_csv(names[name]).drop(columns=column).to_csv(names[name], index=False)
+        with pytest.raises(summary.ResultsError, match=rf"{name}\.csv has no column `{column}`.* Delete it") as fault:
+            summary.load(**files, settings={})
+        assert str(fault.value).count("\n") == 0
+        names[name].write_text(kept)
+    summary.load(**files, settings={})

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy import attempts, metrics, records, settings
+from lorastudy import comparisons as of_comparisons
+from lorastudy import points as of_points
 
 BASELINES = ("head", "prompt")
 
@@ -34,6 +36,10 @@ WHOLE = [
     "micro_batch_tokens", "checkpointed_layers", "diverged_step",
 ]  # fmt: skip
 TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
+
+
+class ResultsError(ValueError):
+    """Gathered results that another version of this pipeline wrote."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +73,34 @@ class Results:
 
 
 def load(summary, points, comparisons, curves, confusion, settings):
-    """``Results`` from the files that ``aggregate_results`` wrote."""
+    """``Results`` from the files that ``aggregate_results`` wrote.
+
+    Raises:
+        ResultsError: another version of this pipeline wrote them.
+    """
     import pandas as pd
 
-    kinds = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(TEXT, "str")
     return Results(
-        summary=pd.read_csv(summary, dtype=kinds),
-        points=pd.read_csv(points, dtype=dict.fromkeys(["r", "seeds", "seeds_planned", "n_test"], "Int64")),
-        comparisons=pd.read_csv(comparisons, dtype=dict.fromkeys(["r", "only_a", "only_b"], "Int64")),
+        summary=_table(summary, COLUMNS, WHOLE, TEXT),
+        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
         curves=pd.read_csv(curves),
         confusion=records.read_json(confusion),
         settings=settings,
     )
+
+
+def _table(path, columns, whole, text=()):
+    """A CSV that has all of ``columns``, those in ``whole`` of integers, those in ``text`` of strings."""
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
+    if lost := [column for column in columns if column not in frame]:
+        raise ResultsError(
+            f"{path} has no column `{lost[0]}`: another version of this pipeline wrote it. "
+            "Delete it and run the same command again; no cell is trained for it."
+        )
+    return frame
 
 
 def build(cells, specs, study_directory="."):
