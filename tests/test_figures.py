@@ -361,10 +361,12 @@ def test_an_interval_far_wider_than_the_others_ends_at_the_edge():
     assert style.reach(frame.drop(index=1), "x") == pytest.approx((0.45, 0.65))
     assert style.reach(frame.drop(index=1), "x", [0.3]) == pytest.approx((0.3, 0.65))
     assert style.reach(frame.iloc[:0], "x") is None
-    assert captions.cut(frame, {"x": (0.4, 0.7)}, lambda row: f"row {row.name}") == (
-        "Bars that end at the edge of a panel go beyond it: X of row 1 [0.000, 1.000]."
+    points = frame.rename(columns=lambda name: name.replace("x", "accuracy"))
+    points = points.assign(method="lora", targets="attention", scaling=grid.STANDARD, r=[4, 8, 16], alpha=32)
+    assert captions.cut(points, {"accuracy": (0.4, 0.7)}) == (
+        "Bars that end at the edge of a panel go beyond it: Accuracy of LoRA, attention, r = 8, α = 32 [0.000, 1.000]."
     )
-    assert captions.cut(frame.drop(index=1), {"x": (0.4, 0.7)}) == ""
+    assert captions.cut(points.drop(index=1), {"accuracy": (0.4, 0.7)}) == ""
 
 
 @pytest.mark.parametrize("name", ["r_trend", "scale", "accuracy_against_cost"])

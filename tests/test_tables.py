@@ -148,6 +148,8 @@ def test_cells_that_shared_a_gpu_say_so_and_count_a_part_of_it(tmp_path, paramet
     assert hours == pytest.approx((6100 / 4 + 12100 / 12.4 + 20) / 3600)
     assert rows.loc["fine-tuning time a cell", "qlora", "attention"].reproduced == 20
     assert "A GPU had 4 to 12 processes at a time" in markdown
+    found = macros.numbers(synthetic.gather(tmp_path / "study"))
+    assert found["StudyDeviceHours"] == f"{(6100 / 4 + 12100 / 12.4) / 3600:.3f}"  # of the cells
 
 
 @pytest.mark.parametrize(
@@ -510,6 +512,7 @@ def test_macros_are_the_numbers_of_the_summary(results, tmp_path):
     assert found["StudyBaseHeadAccuracy"] == f"{results.baselines.accuracy['head']:.3f}"
     assert found["StudyVerdictTime"] == "supported"
     assert found["StudyQloraAllLinearMemoryGiB"] == "8.00"
+    assert found["StudyDeviceHours"] == "5.06"  # 10 cells of 600 s, 10 of 1200 s, 20 evaluations of 10 s
     assert {name for name in metrics.NAMES if name in found} == set()
 
 

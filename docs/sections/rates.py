@@ -55,9 +55,7 @@ def by_rate(cells, points, study):
 
 def spans(points, study, axis):
     """How far apart the best and the worst value of r or alpha are, by target set: {view: points of accuracy}."""
-    constant, other = (study.grid.constant_alpha, "alpha") if axis == "r" else (study.grid.constant_r, "r")
-    along = points[points[other].eq(constant)]
-    scores = along.groupby(["targets", "view"], sort=False).accuracy
+    scores = studies.along(points, axis, study).groupby(["targets", "view"], sort=False).accuracy
     return (100 * (scores.max() - scores.min())).unstack("view")
 
 

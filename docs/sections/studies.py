@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from lorastudy import settings
+from lorastudy.figures import panels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = REPOSITORY / "docs" / "results"
@@ -66,10 +67,16 @@ def interval(row, score="accuracy"):
     return f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
 
 
+def along(points, axis, study):
+    """The rows of ``points`` along which r or alpha varies, the other one at its constant."""
+    other = panels.other(axis)
+    return points[points[other].eq(getattr(study.grid, f"constant_{other}"))]
+
+
 def point(points, axis, value, study):
     """The row of ``points`` at a value of r or alpha, the other one at its constant."""
-    constant, other = (study.grid.constant_alpha, "alpha") if axis == "r" else (study.grid.constant_r, "r")
-    return points[points[axis].eq(value) & points[other].eq(constant)].iloc[0]
+    line = along(points, axis, study)
+    return line[line[axis].eq(value)].iloc[0]
 
 
 def state(cells):

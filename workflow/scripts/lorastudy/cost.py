@@ -17,6 +17,13 @@ COLUMNS = [
 AMOUNTS = ("hours", "energy_kwh", "co2e_kg", "money")
 
 
+def hours(summary):
+    """Hours of whole devices that each row of a summary took, training (on ``gpus`` of them) and evaluation together."""
+    training = summary.seconds.astype("Float64").fillna(0) * summary.gpus.astype("Float64").fillna(1)
+    both = training + summary.evaluation_seconds.astype("Float64").fillna(0)
+    return both / summary.gpu_processes.astype("Float64").fillna(1) / 3600
+
+
 def table(summary, cost):
     """Cost of every result that there is.
 
@@ -26,16 +33,12 @@ def table(summary, cost):
 
     Returns:
         Data frame with ``COLUMNS``, ``energy_source`` (measured, estimated, or why there is none) and the index of
-        ``summary``. ``hours`` are those of whole devices, training (on ``gpus`` of them) and evaluation together;
-        ``money`` is in ``cost["currency"]``.
+        ``summary``. ``hours`` are those of ``hours``; ``money`` is in ``cost["currency"]``.
     """
     import pandas as pd
 
     done = summary[summary.status.isin(["finished", "diverged"])]
-    training = done.seconds.astype("Float64").fillna(0) * done.gpus.astype("Float64").fillna(1)
-    both = training + done.evaluation_seconds.astype("Float64").fillna(0)
-    seconds = both / done.gpu_processes.astype("Float64").fillna(1)
-    frame = done[COLUMNS[:9]].assign(hours=seconds / 3600)
+    frame = done[COLUMNS[:9]].assign(hours=hours(done))
     measured = done.energy_kwh.astype("Float64")
     watts = cost["power_watts"]
     estimated = pd.Series(pd.NA, frame.index, dtype="Float64") if watts is None else frame.hours * watts / 1000

@@ -3,9 +3,7 @@
 import string
 from pathlib import Path
 
-import numpy as np
-
-from lorastudy import claims, paper, ratios, tuning
+from lorastudy import claims, cost, paper, ratios, tuning
 from lorastudy.tables import formatting, layout
 
 PREFIX = "Study"
@@ -35,7 +33,7 @@ def numbers(results, directory=paper.DIRECTORY):
         "CellsFinished": str(int(cells.status.eq("finished").sum())),
         "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
         "Margin": f"{100 * statistics['equivalence_margin']:g}",
-        "DeviceHours": formatting.significant(np.nansum([cells.seconds.sum(), cells.evaluation_seconds.sum()]) / 3600),
+        "DeviceHours": formatting.significant(float(cost.hours(cells).sum())),
     }
     for name, row in results.baselines.iterrows():
         found |= _score(f"Base{name.capitalize()}", row)

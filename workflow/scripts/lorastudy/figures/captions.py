@@ -45,23 +45,21 @@ def intervals(results, points, singles=True):
     return text
 
 
-def cut(rows, reaches, name=panels.name):
+def cut(points, reaches):
     """The intervals that go on beyond the edge of their panel; empty without any.
 
     Args:
         reaches: score → (lowest, highest) that is shown, of ``style.reach``.
-        name: row → what it is called.
     """
     parts = []
     for score, reach in reaches.items():
         if reach:
-            beyond = rows[(rows[f"{score}_low"] < reach[0]) | (rows[f"{score}_high"] > reach[1])]
+            beyond = points[(points[f"{score}_low"] < reach[0]) | (points[f"{score}_high"] > reach[1])]
             parts += [
-                f"{style.METRICS.get(score, score.capitalize())} of {name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+                f"{style.METRICS[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
                 for _, row in beyond.iterrows()
             ]
-    text = "; ".join(parts).replace("-", "−")
-    return f"Bars that end at the edge of a panel go beyond it: {text}." if parts else ""
+    return f"Bars that end at the edge of a panel go beyond it: {'; '.join(parts)}." if parts else ""
 
 
 def holes(rows):

@@ -21,7 +21,7 @@ def lora_against_qlora(results, look):
     cells = panels.cells(results)
     each = panels.each(results)
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
-    differences = compared(results, "method").rename(columns={"low": "difference_low", "high": "difference_high"})
+    differences = compared(results, "method")
     every = [single for panel in each for single in _of_single_seeds(panels.of(cells, panel=panel))]
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
     height = min(HEIGHT, 1.0 + 0.16 * len(places))
@@ -84,11 +84,11 @@ def _scale(axes, differences, singles, margin, ticks):
     """
     from matplotlib.ticker import NullLocator
 
-    ends = differences[["difference_low", "difference_high", "difference"]].abs().max(axis=1).dropna()
+    ends = differences[["low", "high", "difference"]].abs().max(axis=1).dropna()
     widest = max([2 * margin, *ends, *map(abs, singles)])
     most = max(2 * margin, ends.quantile(0.75)) if len(ends) else widest
-    lowest = min([-margin, *differences.difference_low.dropna(), *singles])
-    highest = max([margin, *differences.difference_high.dropna(), *singles])
+    lowest = min([-margin, *differences.low.dropna(), *singles])
+    highest = max([margin, *differences.high.dropna(), *singles])
     if widest <= WIDER * most:
         room = 0.05 * (highest - lowest)
         axes.set_xlim(lowest - room, highest + room)
@@ -108,7 +108,7 @@ def _difference(axes, y, row, panel, look):
     shown = row.p_holm < LEVEL
     colour = look.lora_colour if row.difference >= 0 else look.qlora_colour
     colour = colour if shown else look.baseline_colour
-    axes.hlines(y, row.difference_low, row.difference_high, color=colour, linewidth=1.0)
+    axes.hlines(y, row.low, row.high, color=colour, linewidth=1.0)
     axes.plot(
         [row.difference], [y], marker=style.MARKERS[panel[0]], color=colour, label="difference",
         markerfacecolor=colour if shown else "white",
@@ -131,10 +131,6 @@ def _lost(runs):
         + (f" ({count} of {runs.seed.nunique()})" if several else "")
         for (method, status), count in counts.items()
     )
-
-
-def _pair(row):
-    return f"{panels.title((row.targets, row.scaling))}, r = {row.r:g}, α = {row.alpha:g}"
 
 
 def _handles(results, look):

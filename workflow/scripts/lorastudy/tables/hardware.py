@@ -72,7 +72,7 @@ def hardware(inputs):
             "method": "both",
             "targets": "all",
             "paper": np.nan,
-            "reproduced": cost.table(every, inputs.results.settings["cost"]).hours.sum(),
+            "reproduced": cost.hours(every).sum(),
             "lowest": np.nan,
             "highest": np.nan,
             "runs": int(every.seconds.notna().sum()),
