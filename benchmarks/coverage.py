@@ -19,7 +19,8 @@ sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from lorastudy import claims, comparisons, paired  # noqa: E402
+from lorastudy.analysis import claims, comparisons  # noqa: E402
+from lorastudy.statistics import paired  # noqa: E402
 from scipy.stats import binom, norm  # noqa: E402
 
 STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55

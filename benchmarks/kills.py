@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 import evaluate_cell
 import finetune_cell
 import yaml
-from lorastudy import data, grid, model, records, settings, training
+from lorastudy.engine import training
+from lorastudy.inputs import base_model, data
+from lorastudy.study import grid, records, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MICRO_BATCH_TOKENS = 256  # several micro-batches a step, so that a kill falls between them too
@@ -35,7 +37,7 @@ def prepare(study, place, epochs):
     chosen = settings.load(config)
     for name in ("base", "data"):
         (place / name).mkdir(parents=True)
-    model.fetch(chosen.model, place / "base", study)
+    base_model.fetch(chosen.model, place / "base", study)
     before = Path.cwd()
     os.chdir(study)
     data.fetch(data.Source.of(chosen.data), place / "data" / "source.parquet")

@@ -21,7 +21,8 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import report_study  # noqa: E402
 import test_report_page  # noqa: E402
-from lorastudy import figures, grid, records  # noqa: E402
+from lorastudy.presentation import figures  # noqa: E402
+from lorastudy.study import grid, records  # noqa: E402
 from playwright import sync_api  # noqa: E402
 
 VALUES = [8, 16, 32, 64, 128, 256, 512]

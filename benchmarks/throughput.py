@@ -16,7 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import workload
-from lorastudy import energy, evaluation, memory, model, records, settings, training
+from lorastudy.engine import energy, evaluation, model, training
+from lorastudy.planning import memory
+from lorastudy.study import records, settings
 
 PADDED = 512  # tokens that users pad to
 WARM = 3  # steps that are not timed
@@ -228,7 +230,7 @@ def our_code(bench, cell, tokens, checkpointed, batch, steps, head="paper"):
 
 
 def largest_pack(texts, batch, tokens):
-    from lorastudy import batching
+    from lorastudy.engine import batching
 
     lengths, most = [len(text) for text in texts], 0
     for chosen in batching.steps(len(texts), batch, 1, 0):
@@ -261,7 +263,7 @@ def profile(bench, method, count):
     import time
 
     import torch
-    from lorastudy import batching
+    from lorastudy.engine import batching
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as watch_kernels
 

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scrip
 
 import numpy as np
 import workload
-from lorastudy import decoder, model, records, settings, training
+from lorastudy.engine import decoder, model, training
+from lorastudy.study import records, settings
 
 BATCH = 16
 WORDS = 500  # token ids that occur; the class of a text is that of its last one, so there is something to learn

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from lorastudy import attention, grid, model, settings
+from lorastudy.engine import attention, model
+from lorastudy.study import grid, settings
 
 CLASSES = 5
 ARCHITECTURES = Path(__file__).resolve().parents[1] / "resources" / "architectures"

@@ -6,7 +6,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
-from lorastudy import settings  # noqa: E402
+from lorastudy.study import settings  # noqa: E402
 
 HEAD = """# Configuration
 

@@ -8,7 +8,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
-from lorastudy import ledger, settings  # noqa: E402
+from lorastudy.study import assumptions, settings  # noqa: E402
 
 HEAD = """# The paper, and what this study assumes
 
@@ -44,7 +44,7 @@ def page():
     """The page as one string."""
     study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
     blocks = {name: study.block(name) for name in study.__dataclass_fields__}
-    entries = ledger.table(blocks)
+    entries = assumptions.table(blocks)
     parts = [HEAD]
     for basis, title in TITLES.items():
         parts.append(f"## {title}\n")

@@ -14,17 +14,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
     """Directory of a Llama of two layers with random weights and a tokenizer of bytes, in float32."""
-    from lorastudy import model, settings
+    from lorastudy.inputs import base_model
+    from lorastudy.study import settings
 
     directory = tmp_path_factory.mktemp("model") / "base"
-    model.fetch(settings.Model(source="random", name="tiny", revision=None, dtype="float32"), directory)
+    base_model.fetch(settings.Model(source="random", name="tiny", revision=None, dtype="float32"), directory)
     return directory
 
 
 @pytest.fixture(scope="session")
 def tiny_nf4(tiny_base, tmp_path_factory):
     """The same, quantized."""
-    from lorastudy import model
+    from lorastudy.engine import model
 
     directory = tmp_path_factory.mktemp("quantized") / "nf4"
     directory.mkdir()

@@ -1,7 +1,7 @@
 """Compare each Triton kernel with its plain form. Run by ``test_decoder`` in Triton's interpreter, or on a GPU as it is."""
 
 import torch
-from lorastudy import kernels, triton_kernels
+from lorastudy.engine import kernels, triton_kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS, HIDDEN, HEAD, INNER = 5, 48, 8, 40

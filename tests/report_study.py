@@ -4,7 +4,8 @@ import dataclasses
 
 import pandas as pd
 import synthetic
-from lorastudy import figures, paper, records, report, settings, tables
+from lorastudy.presentation import figures, report, tables
+from lorastudy.study import paper, records, settings
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",

@@ -8,7 +8,9 @@ import aggregate_results
 import numpy as np
 import pandas as pd
 import yaml
-from lorastudy import grid, metrics, records, settings, summary
+from lorastudy.analysis import summary
+from lorastudy.statistics import metrics
+from lorastudy.study import grid, records, settings
 
 CLASSES = 5
 CONFIG = {

@@ -5,8 +5,10 @@ import signal
 
 import numpy as np
 import torch
-from lorastudy import grid, logs, model, parallel, settings, training
-from lorastudy.checkpoints import Checkpoints
+from lorastudy.engine import model, parallel, training
+from lorastudy.engine.checkpoints import Checkpoints
+from lorastudy.jobs import logs
+from lorastudy.study import grid, settings
 from safetensors.torch import save_file
 
 

@@ -1,7 +1,7 @@
 """The paper's grid on the small model."""
 
-from lorastudy import ratios
-from lorastudy.figures import panels, style
+from lorastudy.analysis import ratios
+from lorastudy.presentation.figures import panels, style
 
 from sections import studies
 

@@ -1,6 +1,6 @@
 """Whether r and alpha matter once the learning rate is tuned, on the small model."""
 
-from lorastudy.figures import panels, style
+from lorastudy.presentation.figures import panels, style
 
 from sections import studies
 

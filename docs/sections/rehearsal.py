@@ -3,8 +3,10 @@
 import json
 
 import pandas as pd
-from lorastudy import check, grid, paper, projection, ratios, settings
-from lorastudy.figures import style
+from lorastudy.analysis import ratios
+from lorastudy.planning import check, projection
+from lorastudy.presentation.figures import style
+from lorastudy.study import grid, paper, settings
 
 from sections import studies
 

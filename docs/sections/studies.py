@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from lorastudy import settings
-from lorastudy.figures import panels
+from lorastudy.presentation.figures import panels
+from lorastudy.study import settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = REPOSITORY / "docs" / "results"

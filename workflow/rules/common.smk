@@ -8,18 +8,12 @@ from snakemake.cli import get_argument_parser
 
 sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from lorastudy import data as study_data
-from lorastudy import (
-    figures,
-    grid,
-    lease,
-    model,
-    records,
-    settings,
-    slurm,
-    summary,
-    tables,
-)
+from lorastudy.inputs import data as study_data
+from lorastudy.analysis import summary
+from lorastudy.inputs import base_model
+from lorastudy.jobs import lease, slurm
+from lorastudy.presentation import figures, tables
+from lorastudy.study import grid, records, settings
 
 
 def checked(step, *arguments):
@@ -32,7 +26,7 @@ def checked(step, *arguments):
     except (
         settings.ConfigError,
         study_data.DataError,
-        model.ModelError,
+        base_model.ModelError,
         records.PlaceError,
         lease.LeaseError,
         slurm.SlurmError,
@@ -45,7 +39,7 @@ SETTINGS = checked(settings.load, config)
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model)
 checked(study_data.check, SETTINGS.data)
 
 

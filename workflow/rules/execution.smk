@@ -2,7 +2,8 @@
 
 import atexit
 
-from lorastudy import attempts, lease, resources, slurm
+from lorastudy.jobs import attempts, lease, slurm
+from lorastudy.planning import resources
 
 
 def of_profile(name):

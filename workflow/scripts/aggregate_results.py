@@ -1,7 +1,9 @@
 """Gather the records of all cells and baselines into what tables, figures and the report are made from."""
 
-from lorastudy import comparisons as compare
-from lorastudy import grid, logs, points, records, summary
+from lorastudy.analysis import comparisons as compare
+from lorastudy.analysis import points, summary
+from lorastudy.jobs import logs
+from lorastudy.study import grid, records
 
 
 def main(outputs, cells, specs, statistics, study_directory="."):

@@ -2,7 +2,8 @@
 
 import sys
 
-from lorastudy import check, grid, records, resources, settings
+from lorastudy.planning import check, resources
+from lorastudy.study import grid, records, settings
 
 MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
 MISSING = "–"

@@ -2,7 +2,9 @@
 
 import json
 
-from lorastudy import grid, logs, model, paper, settings
+from lorastudy.engine import model
+from lorastudy.jobs import logs
+from lorastudy.study import grid, paper, settings
 
 CLASSES = 5
 HEADS = {"attention": ("plain",), "all-linear": ("paper", "plain")}

@@ -1,7 +1,10 @@
 """Evaluate one fine-tuned cell on the test texts."""
 
-from lorastudy import data, evaluation, grid, jobs, model, outputs, records, settings, staging
-from lorastudy import metrics as scores
+from lorastudy.engine import evaluation, model
+from lorastudy.inputs import base_model, data
+from lorastudy.jobs import outputs, running, staging
+from lorastudy.statistics import metrics as scores
+from lorastudy.study import grid, records, settings
 
 
 def main(base, card, validation, test, adapter, record, predictions, metrics, spec, statistics, execution, threads):
@@ -11,7 +14,7 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
     """
     import torch
 
-    model.offline()
+    base_model.offline()
     torch.set_num_threads(threads)
     classes = len(records.read_json(card)["labels"])
     status = records.read_json(record)["status"]
@@ -42,7 +45,7 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
 
 
 if __name__ == "__main__":
-    with jobs.of_cell("evaluate", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb):
+    with running.of_cell("evaluate", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb):
         main(
             **snakemake.input,
             **snakemake.output,

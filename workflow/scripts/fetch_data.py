@@ -1,6 +1,7 @@
 """Bring the labelled texts into the study's directory, in one form. Runs where there is a network."""
 
-from lorastudy import data, logs
+from lorastudy.inputs import data
+from lorastudy.jobs import logs
 
 
 def main(source, output):

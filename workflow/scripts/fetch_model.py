@@ -1,10 +1,12 @@
 """Bring the base model into the study's directory. Runs where there is a network."""
 
-from lorastudy import logs, model, settings
+from lorastudy.inputs import base_model
+from lorastudy.jobs import logs
+from lorastudy.study import settings
 
 
 def main(block, output):
-    model.fetch(settings.Model(**block), output)
+    base_model.fetch(settings.Model(**block), output)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
-from lorastudy import data, evaluation, grid, jobs, model, outputs, parallel, records, settings, staging, training
-from lorastudy.checkpoints import Checkpoints
+from lorastudy.engine import evaluation, model, parallel, training
+from lorastudy.engine.checkpoints import Checkpoints
+from lorastudy.inputs import base_model, data
+from lorastudy.jobs import outputs, running, staging
+from lorastudy.study import grid, records, settings
 
 
 def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
@@ -12,7 +15,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     import pandas as pd
     import torch
 
-    model.offline()
+    base_model.offline()
     rank, processes = parallel.place()
     if execution["gpus_per_cell"] > processes:
         files = {"base": base, "card": card, "train": train, "adapter": adapter, "log": log, "record": record}
@@ -37,7 +40,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     trainable, _ = peft_model.get_nb_trainable_parameters()
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     # float32 masters and two moments
-    model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
+    base_model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
     texts = data.read_split(train)
     lengths = [len(ids) for ids in texts.input_ids]
     how = training.fitted(settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper)
@@ -55,7 +58,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
     provenance = records.provenance(spec, cell.seed, inputs)
     own = finished.begin()
-    model.save_adapters(peft_model, own / "adapter", model.fingerprint(base))
+    model.save_adapters(peft_model, own / "adapter", base_model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
     records.write_json(own / outputs.RECORD, {"cell": cell.as_dict()} | outcome | {"provenance": provenance})
     if held:
@@ -98,7 +101,9 @@ def measured(peft_model, progress, gpus):
 
 
 if __name__ == "__main__":
-    with jobs.of_cell("finetune", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb) as held:
+    with running.of_cell(
+        "finetune", snakemake.wildcards.cell, snakemake.log[0], snakemake.resources.gpu_mem_mb
+    ) as held:
         main(
             **snakemake.input,
             **snakemake.output,

@@ -1,11 +1,13 @@
 """Write the study's headline numbers as LaTeX macros."""
 
-from lorastudy import logs, macros, summary
+from lorastudy.analysis import summary
+from lorastudy.jobs import logs
+from lorastudy.presentation import numbers
 
 
 def main(inputs, output, settings):
     """``inputs`` are the rule's files by name; ``settings`` the configuration's blocks by name."""
-    macros.write(output, summary.load(**inputs, settings=settings))
+    numbers.write(output, summary.load(**inputs, settings=settings))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
-from lorastudy import logs, report, settings, summary, tables
+from lorastudy.analysis import summary
+from lorastudy.jobs import logs
+from lorastudy.presentation import report, tables
+from lorastudy.study import settings
 
 
 def main(inputs, output, blocks):

@@ -1,6 +1,8 @@
 """Write one table in all its formats."""
 
-from lorastudy import logs, summary, tables
+from lorastudy.analysis import summary
+from lorastudy.jobs import logs
+from lorastudy.presentation import tables
 
 
 def main(name, inputs, outputs, settings):

@@ -1,6 +1,8 @@
 """Draw one figure, with its caption."""
 
-from lorastudy import figures, logs, summary
+from lorastudy.analysis import summary
+from lorastudy.jobs import logs
+from lorastudy.presentation import figures
 
 
 def main(name, inputs, outputs, settings, look):

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from lorastudy import data, logs, settings
+from lorastudy.inputs import data
+from lorastudy.jobs import logs
+from lorastudy.study import settings
 
 
 def main(block, source, base, output_directory):

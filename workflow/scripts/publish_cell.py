@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from lorastudy import logs, publish
+from lorastudy.jobs import logs
+from lorastudy.presentation import publish
 
 
 def main(record, card, output, study_name):

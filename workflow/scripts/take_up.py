@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lorastudy import lease, slurm
-from lorastudy.settings import REPOSITORY
+from lorastudy.jobs import lease, slurm
+from lorastudy.study.settings import REPOSITORY
 
 POLL_SECONDS = 3
 

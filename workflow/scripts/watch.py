@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from lorastudy import grid, progress, settings
+from lorastudy.jobs import progress
+from lorastudy.study import grid, settings
 
 NEWEST = 5  # finished cells that are listed
 BAR = 60  # characters

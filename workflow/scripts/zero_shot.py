@@ -1,13 +1,16 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
-from lorastudy import data, evaluation, jobs, model, records, settings, staging
+from lorastudy.engine import evaluation, model
+from lorastudy.inputs import base_model, data
+from lorastudy.jobs import running, staging
+from lorastudy.study import records, settings
 
 
 def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
     """``baseline`` is ``head`` or ``prompt``; the other arguments are the rule's files and settings."""
     import torch
 
-    model.offline()
+    base_model.offline()
     torch.set_num_threads(threads)
     tokens = settings.Execution(**execution).evaluation_tokens
     classes = len(records.read_json(card)["labels"])
@@ -43,7 +46,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
 
 if __name__ == "__main__":
     name = f"zero_shot.{snakemake.wildcards.baseline}"
-    with jobs.on_gpu(name, snakemake.log[0], snakemake.resources.gpu_mem_mb):
+    with running.on_gpu(name, snakemake.log[0], snakemake.resources.gpu_mem_mb):
         main(
             snakemake.wildcards.baseline,
             **snakemake.input,

@@ -1,10 +1,11 @@
-"""Library of the study pipeline: what the rules' scripts do, one module a concept, in the order in which data meets them.
+"""Library of the study pipeline: what the rules' scripts do. Each package imports only from those above it.
 
-A study: settings, grid; the paper's values (paper) and what it leaves open (ledger).
-Texts: sources (local files, the hub, packages), duplicates, data.
-Model: model, attention, decoder, kernels, triton_kernels.
-Training and evaluation: batching, training, checkpoints, parallel, energy, memory, evaluation, metrics.
-Jobs, on a cluster or a workstation: jobs, logs, lease, attempts, outputs, devices, staging, slurm, resources.
-Numbers: records, summary, points, paired, comparisons, tuning, ratios, claims, cost.
-What people see: tables, macros, figures, report, report_graph, progress, check, publish.
+study         what a study is: settings, grid, the paper's values, records
+statistics    scores, intervals, paired comparisons
+inputs        texts and base models, obtained and prepared
+jobs          what surrounds a computation: Slurm, leases, attempts, logs
+planning      memory, resources, access and cost, before anything is computed
+engine        fine-tuning and evaluation; the only package that imports torch
+analysis      from records to answers
+presentation  tables, figures, report, model cards
 """

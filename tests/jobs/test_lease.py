@@ -1,0 +1,166 @@
+"""A cell has one writer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from lorastudy.jobs import lease
+
+SCRIPTS = Path(lease.__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "leases"
+
+
+def holder_in_another_process(directory, name="cell"):
+    """A process that holds a lease until it is killed."""
+    code = (
+        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"from lorastudy.jobs import lease; lease.Lease({name!r}, {str(directory)!r}).acquire(); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    path = directory / f"{name}.json"
+    end = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert path.exists()
+    return process
+
+
+def elsewhere(directory, silent, name="cell", **changes):
+    """A lease of a process on another machine, last renewed ``silent`` seconds ago."""
+    path = directory / f"{name}.json"
+    directory.mkdir(exist_ok=True)
+    holder = lease.Lease(name, directory).holder | {"host": "another", "token": "other"} | changes
+    path.write_text(json.dumps(holder))
+    os.utime(path, (time.time() - silent,) * 2)
+    return path
+
+
+def test_a_lease_leaves_nothing(directory):
+    with lease.held("cell", directory) as held:
+        assert not held.waited
+        assert json.loads((directory / "cell.json").read_text())["pid"] == os.getpid()
+    assert not directory.exists()
+
+
+def test_a_second_job_waits_until_the_first_ends(directory):
+    process = holder_in_another_process(directory)
+    threading.Timer(0.5, process.terminate).start()
+    with lease.held("cell", directory) as held:
+        assert held.waited
+        assert process.poll() is not None or lease.started(process.pid) is None
+    process.wait()
+
+
+def test_who_does_not_wait_is_told_by_whom_it_is_held(directory):
+    process = holder_in_another_process(directory)
+    try:
+        with pytest.raises(
+            lease.LeaseError, match=rf"cell is in the hands of process {process.pid} on .* still running"
+        ):
+            lease.Lease("cell", directory).acquire(wait=False)
+        assert list(lease.living(directory)) == ["cell"]
+    finally:
+        process.kill()
+        process.wait()
+    assert lease.living(directory) == {}
+
+
+def test_a_killed_holder_on_this_machine_is_recognised_at_once(directory):
+    process = holder_in_another_process(directory)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with lease.held("cell", directory) as held:
+        held.check()
+
+
+def test_a_reused_process_number_is_not_taken_for_the_holder(directory):
+    path = elsewhere(directory, 0, host=os.uname().nodename, pid=os.getpid(), process_started=1)
+    assert lease.abandoned(path, lease.read(path)) == "its process is gone"
+
+
+@pytest.mark.parametrize(
+    ("silent", "job", "over", "expected"),
+    [
+        (0, "7", True, False),  # Slurm has lost the node, but the process writes on
+        (lease.SILENT + 5, "7", True, True),
+        (lease.SILENT + 5, "7", False, False),
+        (lease.SILENT + 5, None, True, False),
+        (lease.DEAD + 5, "7", False, True),
+        (lease.DEAD + 5, None, False, True),
+    ],
+)
+def test_leases_of_other_machines(directory, monkeypatch, silent, job, over, expected):
+    monkeypatch.setattr(lease.slurm, "is_over", lambda _: over)
+    path = elsewhere(directory, silent, slurm_job=job)
+    assert bool(lease.abandoned(path, lease.read(path))) is expected
+
+
+def test_a_holder_notices_that_it_lost_the_lease(directory, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.05)
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with lease.held("cell", directory) as held:
+            elsewhere(directory, 0)
+            assert stopped.wait(5)
+            with pytest.raises(lease.LeaseError, match="taken over by process .* on another"):
+                held.check()
+        assert (directory / "cell.json").exists()  # the other's lease stays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_lease_is_renewed(directory, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.05)
+    with lease.held("cell", directory):
+        path = directory / "cell.json"
+        os.utime(path, (0, 0))
+        end = time.monotonic() + 5
+        while path.stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert path.stat().st_mtime > 0
+
+
+def _count(directory, counter):
+    sys.path.insert(0, str(SCRIPTS))
+    for _ in range(20):
+        one = lease.Lease("cell", directory)
+        one.acquire(poll=0.001)
+        value = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(value + 1))
+        one.release()
+
+
+def test_never_two_holders(directory, tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert counter.read_text() == "80"
+
+
+def test_an_abandoned_lease_is_taken_by_one_of_many(directory, tmp_path):
+    elsewhere(directory, 0, host=os.uname().nodename, process_started=1)
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert counter.read_text() == "80"

@@ -1,0 +1,111 @@
+"""The memory model against measured peaks and hand arithmetic."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from lorastudy.engine import model
+from lorastudy.planning import memory
+from lorastudy.study import paper
+from lorastudy.study.grid import Cell
+from lorastudy.study.settings import ARCHITECTURES, REPOSITORY, Lora
+
+LLAMA = json.loads((ARCHITECTURES / "llama-3-8b.json").read_text())
+LORA, QLORA = (Cell(method, "all-linear", 8, 16, 0) for method in ("lora", "qlora"))
+MEASURED = REPOSITORY / "benchmarks" / "results" / "throughput_nvidia-h100-80gb-hbm3.json"
+
+
+def test_base_model_by_hand():
+    """bf16: 7,504,924,672 parameters without a language-model head; NF4: 4.127 bits for each of 32 * 218,103,808."""
+    assert memory.base(LLAMA, quantized=False) == 2 * 7_504_924_672
+    embedding_and_norms = 2 * (128_256 * 4096 + 65 * 4096)
+    assert memory.base(LLAMA, quantized=True) - embedding_and_norms == pytest.approx(
+        32 * 218_103_808 * 4.127 / 8, rel=1e-4
+    )
+
+
+def test_adapters_gradients_and_moments_by_hand():
+    """All in float32: 4, 4 and 8 bytes for each of the paper's 1,344,297,472 trainable parameters at r = 512."""
+    need = memory.training(LLAMA, 5, Cell("lora", "all-linear", 512, 16, 0), 1024, 31)
+    count = paper.trainable_parameters(LLAMA, 5, "all-linear", "paper", 512)
+    assert count == 1_344_297_472
+    assert (need.adapters, need.gradients, need.optimizer) == (4 * count, 4 * count, 8 * count)
+    assert need.total == sum(need.as_gib()[name] for name in need.as_gib() if name != "total") * memory.GIB
+
+
+def test_moments_in_8_bits_by_hand():
+    cell = Cell("lora", "all-linear", 512, 16, 0)
+    need = memory.training(LLAMA, 5, cell, 1024, 31, optimizer="adamw_8bit")
+    assert need.optimizer == pytest.approx(1_344_297_472 * (1 + 1 + 4 / 256 + 4 / 256), abs=1)
+
+
+def test_peaks_measured_on_a_gpu_are_predicted_within_a_tenth():
+    """From the committed measurements, whose predictions are made anew here."""
+    rows = [row for row in json.loads(MEASURED.read_text())["rows"] if "largest_pack" in row]
+    assert len(rows) >= 12
+    for row in rows:
+        method, targets, r = row["method"], row.get("targets", "all-linear"), row.get("r", 8)
+        if row["section"] == "lean" and "512" in row["name"]:
+            r = 512
+        cell = Cell(method, targets, r, 2 * r, 0)
+        need = memory.training(LLAMA, 5, cell, row["largest_pack"], row["checkpointed_layers"])
+        assert need.total / memory.GIB == pytest.approx(row["peak_allocated_gib"], rel=0.1), row["name"]
+
+
+def test_a_fit_uses_the_memory_and_no_more():
+    for gib in (16, 24, 40, 80):
+        found = memory.fit(LLAMA, 5, LORA, gib, most_tokens=8192)
+        assert found.need.total <= gib * memory.GIB
+        assert found.need == memory.training(LLAMA, 5, LORA, found.micro_batch_tokens, found.checkpointed_layers)
+    assert memory.fit(LLAMA, 5, LORA, 80, most_tokens=8192).checkpointed_layers == 0
+    assert memory.fit(LLAMA, 5, LORA, 80, most_tokens=3000).micro_batch_tokens == 3000
+    assert memory.fit(LLAMA, 5, LORA, 16).checkpointed_layers > 0
+    assert memory.fit(LLAMA, 5, LORA, 12) is None
+
+
+def test_a_fit_keeps_what_is_settled():
+    assert memory.fit(LLAMA, 5, QLORA, 80, most_tokens=4096, layers=10).checkpointed_layers == 10
+    assert memory.fit(LLAMA, 5, QLORA, 80, most_tokens=4096, longest=4096).micro_batch_tokens == 4096
+
+
+def test_more_of_anything_needs_more():
+    need = memory.training(LLAMA, 5, QLORA, 4096, 10).total
+    assert memory.training(LLAMA, 5, QLORA, 8192, 10).total > need
+    assert memory.training(LLAMA, 5, QLORA, 4096, 5).total > need
+    assert memory.training(LLAMA, 5, LORA, 4096, 10).total > need
+    assert memory.training(LLAMA, 5, Cell("qlora", "all-linear", 64, 16, 0), 4096, 10).total > need
+
+
+def test_a_scheduler_is_asked_for_fragmentation_and_context_too():
+    assert memory.Need(10 * memory.GIB, 0, 0, 0, 0, 0, 0).on_gpu == pytest.approx((10.3 + 0.6) * memory.GIB, rel=1e-6)
+
+
+def test_the_rounded_copies_are_those_that_the_decoder_makes(tiny_base):
+    from lorastudy.engine import decoder
+
+    architecture = json.loads((ARCHITECTURES / "tiny.json").read_text())
+    for targets in ("attention", "all-linear"):
+        cell = Cell("lora", targets, 4, 8, 0)
+        adapted = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 0), cell, Lora(0.0, "paper"))
+        first = decoder.fused(adapted).layers[0]  # the last of the two has the query apart, without zeros in between
+        made = sum(
+            down.numel() + sum(matrix.numel() for _, _, matrix in products)
+            for down, products in (stack.kept for stack in first.stacks() if stack.kept)
+        )
+        assert 2 * made == memory._rounded(memory.Shape.of(architecture), cell)
+
+
+def test_planning_needs_no_torch():
+    program = """
+import json, sys
+from lorastudy.planning import memory
+from lorastudy.study import grid
+shape = json.load(open(sys.argv[1]))
+assert memory.fit(shape, 5, grid.Cell("lora", "all-linear", 8, 16, 0), 80)
+assert "torch" not in sys.modules
+"""
+    scripts = str(REPOSITORY / "workflow" / "scripts")
+    subprocess.run(
+        [sys.executable, "-c", program, ARCHITECTURES / "llama-3-8b.json"], check=True, env={"PYTHONPATH": scripts}
+    )

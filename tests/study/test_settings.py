@@ -1,0 +1,115 @@
+import copy
+import re
+
+import pytest
+import yaml
+from lorastudy.study import settings
+from lorastudy.study.settings import REPOSITORY
+
+STUDIES = ["config.yaml", "demo/config.yaml", ".test/config.yaml"]
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_studies_of_the_repository_are_valid(study):
+    settings.load(yaml.safe_load((REPOSITORY / study).read_text()))
+
+
+def test_every_key_has_a_description_and_every_optional_one_a_default():
+    def walk(name, rule, required):
+        assert rule.get("description"), name
+        assert required or "default" in rule, name
+        for key, inner in rule.get("properties", {}).items():
+            walk(f"{name}.{key}", inner, key in rule.get("required", []))
+
+    walk("config", settings.schema() | {"default": None}, True)
+
+
+def test_defaults_come_from_the_schema(config):
+    del config["training"], config["lora"]
+    loaded = settings.load(config)
+    assert loaded.training.epochs == 1
+    assert loaded.lora.head == "paper"
+    assert loaded.execution.micro_batch_tokens is None
+    assert loaded.execution.evaluation_tokens == 16384
+
+
+def test_the_given_dictionary_is_left_alone(config):
+    before = copy.deepcopy(config)
+    settings.load(config)
+    assert config == before
+
+
+@pytest.mark.parametrize("written", ["1e-4", "0.0001", 1e-4])
+def test_learning_rate_may_be_written_without_a_dot(config, written):
+    """YAML 1.1 reads 1e-4 as a string."""
+    config["training"]["learning_rate"] = written
+    assert settings.load(config).training.learning_rate == 1e-4
+
+
+# key to change, bad value, what the message must name
+FAULTS = [
+    ("trainig", {}, "unknown key `trainig`; did you mean `training`"),
+    ("training.epoch", 2, "unknown key `training.epoch`; did you mean `epochs`"),
+    ("training.learning_rate", "fast", "`training.learning_rate` is 'fast'; allowed: number"),
+    ("training.learning_rate", 0, "`training.learning_rate` is 0; allowed: a value > 0"),
+    ("training.learning_rate", True, "`training.learning_rate` is True; allowed: number"),
+    ("training.batch_size", 2.5, "`training.batch_size` is 2.5; allowed: integer"),
+    ("training.batch_size", "many", "`training.batch_size` is 'many'; allowed: integer"),
+    ("training", None, "`training` is empty; allowed: object"),
+    ("grid.r", [0, 8], "`grid.r.0` is 0; allowed: a value >= 1"),
+    ("grid.r", [], "`grid.r` is []; it needs at least 1"),
+    ("grid.r", [8, 8], "`grid.r` names 8 more than once"),
+    ("grid.r", 8, "`grid.r` is 8; allowed: array"),
+    ("grid.alpha", [-16], "`grid.alpha.0` is -16; allowed: a value > 0"),
+    ("grid.methods", ["loar"], "`grid.methods.0` is 'loar'; allowed: lora, qlora (did you mean lora?)"),
+    ("grid.targets", ["mlp"], "`grid.targets.0` is 'mlp'; allowed: attention, all-linear"),
+    ("grid.seeds", [], "`grid.seeds` is []"),
+    ("grid.constant_r", None, "`grid.constant_r` is empty; `grid.design: slices` needs"),
+    ("grid.design", "diagonal", "`grid.design` is 'diagonal'; allowed: slices, full"),
+    ("model.revision", "main", "`model.revision` is 'main'; a hub source needs the commit"),
+    ("model.source", "packaged", "`model.name` is 'meta-llama/Meta-Llama-3-8B'; packaged models:"),
+    ("model.dtype", "float16", "`model.dtype` is 'float16'; allowed: bfloat16, float32"),
+    ("data.name", None, "`data.name` is empty"),
+    ("data.source", "files", "`data.train_file` is empty"),
+    ("data.train_size", 3, "`data.train_size` is 3; 5 classes need at least 5"),
+    ("data.test_size", 0, "`data.test_size` is 0; allowed: a value >= 1"),
+    ("data.labels", [0, 1, 2], "`data.class_names` has 5 entries and `data.labels` 3"),
+    ("data.validation_size", 4, "`data.validation_size` is 4; 5 classes need at least 5"),
+    ("data.template", "{text}{text}", "`data.template` has {text} 2 times; write it exactly once"),
+    ("prompt.template", "{text}, {text}?", "`prompt.template` has {text} 2 times; write it exactly once"),
+    ("data.template", "no place for it", "`data.template` is 'no place for it'"),
+    ("prompt.verbalizers", [" good", " bad"], "`prompt.verbalizers` has 2 entries for 5 classes"),
+    ("figures", {"lora_colour": "blue"}, "`figures.lora_colour` is 'blue'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), FAULTS, ids=[f"{key}={value}" for key, value, _ in FAULTS])
+def test_faults_name_key_value_and_remedy(config, key, value, message):
+    *path, last = key.split(".")
+    block = config
+    for part in path:
+        block = block[part]
+    block[last] = value
+    with pytest.raises(settings.ConfigError, match=re.escape(message)) as caught:
+        settings.load(config)
+    assert all(line.startswith("config: ") for line in str(caught.value).splitlines())
+    assert len(str(caught.value)) < 600
+
+
+def test_a_missing_key_is_named_with_what_it_means(config):
+    del config["model"]["name"]
+    with pytest.raises(settings.ConfigError, match=r"`model.name` is missing; set it: Hub id"):
+        settings.load(config)
+
+
+def test_all_faults_are_reported_at_once(config):
+    config["grid"]["r"] = [0]
+    config["data"]["max_length"] = 1
+    with pytest.raises(settings.ConfigError) as caught:
+        settings.load(config)
+    assert len(str(caught.value).splitlines()) == 2

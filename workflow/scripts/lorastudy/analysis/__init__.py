@@ -1,0 +1,1 @@
+"""From records to answers: summary, points, comparisons, claims, cost."""

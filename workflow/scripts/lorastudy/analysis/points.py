@@ -1,0 +1,65 @@
+"""The points of the grid with their scores over all seeds: what result tables and trend figures show."""
+
+from pathlib import Path
+
+from lorastudy.analysis import tuning
+from lorastudy.statistics import metrics, paired
+
+SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
+# training records that a table or figure shows for a point, as means over its finished runs
+MEASURED = [
+    "trainable_parameters", "all_parameters", "seconds", "samples_per_second", "tokens_per_second", "peak_memory_gib",
+    "peak_reserved_gib", "energy_kwh", "final_loss", "validation_accuracy",
+]  # fmt: skip
+COLUMNS = [
+    "view", "point", *tuning.POINT, "learning_rate", "status", "reason", "seeds", "seeds_planned", "n_test", *SCORES,
+    *MEASURED,
+]  # fmt: skip
+
+
+def build(summary, study_directory="."):
+    """One row a point and view (``tuning.views``), in the order of the grid.
+
+    Scores are means over the seeds that finished. Of one seed, the interval is the bootstrap's over the test texts; of
+    several, it covers seeds and texts (``paired.estimate``) within what the score can be, and ``ece`` has none. ``status`` is ``finished`` when all
+    planned seeds have; else it is that of the first that has not, with the reason, and the scores are those of the
+    seeds that have.
+
+    Returns:
+        data frame with the columns ``COLUMNS``.
+    """
+    import pandas as pd
+
+    rows = []
+    for view, cells in tuning.views(summary).items():
+        for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
+            first, finished = group.iloc[0], group[group.status.eq("finished")]
+            unfinished = group[~group.status.eq("finished")]
+            row = {"view": view, "point": first.id.removesuffix(f"_s{first.seed}")}
+            row |= dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
+            row |= {"status": "finished", "seeds": len(finished), "seeds_planned": len(group)}
+            if len(unfinished):
+                row |= {"status": unfinished.iloc[0].status, "reason": unfinished.iloc[0].reason}
+            if len(finished):
+                row |= {"n_test": finished.iloc[0].n_test} | _scores(finished, study_directory)
+                row |= finished[MEASURED].astype(float).mean().to_dict()
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["r", "seeds", "seeds_planned", "n_test"], "Int64"))
+
+
+def _scores(runs, study_directory):
+    if len(runs) == 1:
+        return runs.iloc[0][SCORES].to_dict()
+    import numpy as np
+    import pandas as pd
+
+    values = []
+    for name in runs.id:
+        table = pd.read_parquet(Path(study_directory, "results", "cells", name, "predictions.parquet"))
+        values.append(metrics.per_text(table.label.to_numpy(), table.filter(like="probability_").to_numpy()))
+    scores, classes = {"ece": runs.ece.mean()}, table.filter(like="probability_").shape[1]
+    for name in values[0]:
+        estimate = paired.estimate(np.array([of_run[name] for of_run in values]))
+        low, high = np.clip(estimate.interval(), *metrics.bounds(name, classes)).tolist()
+        scores |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+    return scores

@@ -1,0 +1,217 @@
+"""The study in one table: a row a cell and one a baseline, whatever became of it; and what tables and figures read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy.analysis import comparisons as of_comparisons
+from lorastudy.analysis import points as of_points
+from lorastudy.jobs import attempts
+from lorastudy.statistics import metrics
+from lorastudy.study import records, settings
+
+BASELINES = ("head", "prompt")
+
+IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learning_rate", "seed", "status", "reason"]
+SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
+FROM_TRAINING = [
+    "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
+    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
+    "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "energy_kwh", "energy_reason", "final_loss", "diverged_step",
+    "diverged_learning_rate",
+]  # fmt: skip
+FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
+COLUMNS = [
+    *IDENTITY,
+    "n_test",
+    *SCORES,
+    "validation_accuracy",
+    "validation_nll",
+    *FROM_TRAINING,
+    *(f"evaluation_{name}" for name in FROM_EVALUATION),
+    "device",
+    "git_commit",
+    "git_dirty",
+    "time_utc",
+]
+WHOLE = [
+    "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
+    "micro_batch_tokens", "checkpointed_layers", "diverged_step",
+]  # fmt: skip
+TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
+
+
+class ResultsError(ValueError):
+    """Gathered results that another version of this pipeline wrote."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that tables, figures and the report are made from.
+
+    Attributes:
+        summary: data frame with the columns ``COLUMNS``, a row a cell (in the grid's order) and one a baseline (last).
+        points: data frame of ``points.build``: a row a point of the grid, over its seeds.
+        comparisons: data frame of paired comparisons on the same texts.
+        curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
+        confusion: id → confusion matrix (list of rows, rows true), of all that have one.
+        settings: the configuration's blocks that tables and figures depend on, by name.
+    """
+
+    summary: "pd.DataFrame"  # noqa: F821
+    points: "pd.DataFrame"  # noqa: F821
+    comparisons: "pd.DataFrame"  # noqa: F821
+    curves: "pd.DataFrame"  # noqa: F821
+    confusion: dict
+    settings: dict
+
+    @property
+    def cells(self):
+        return self.summary[self.summary.kind == "cell"]
+
+    @property
+    def baselines(self):
+        """Rows of the base model before fine-tuning, by name (``head``, ``prompt``)."""
+        return self.summary[self.summary.kind == "baseline"].set_index("id")
+
+
+def load(summary, points, comparisons, curves, confusion, settings):
+    """``Results`` from the files that ``aggregate_results`` wrote.
+
+    Raises:
+        ResultsError: another version of this pipeline wrote them.
+    """
+    import pandas as pd
+
+    return Results(
+        summary=_table(summary, COLUMNS, WHOLE, TEXT),
+        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
+        curves=pd.read_csv(curves),
+        confusion=records.read_json(confusion),
+        settings=settings,
+    )
+
+
+def _table(path, columns, whole, text=()):
+    """A CSV that has all of ``columns``, those in ``whole`` of integers, those in ``text`` of strings."""
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
+    if lost := [column for column in columns if column not in frame]:
+        raise ResultsError(
+            f"{path} has no column `{lost[0]}`: another version of this pipeline wrote it. "
+            "Delete it and run the same command again; no cell is trained for it."
+        )
+    return frame
+
+
+def build(cells, specs, study_directory="."):
+    """The summary as a data frame.
+
+    A result that does not belong to the study's present configuration is not mixed with the others: its row has the
+    status ``stale`` and no numbers.
+
+    Args:
+        cells: the grid's cells by id.
+        specs: what defines the result of each cell and baseline by id, as its record says it.
+    """
+    import pandas as pd
+
+    rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
+    rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+
+
+def _cell_row(cell, spec, study):
+    directory = study / "results" / "cells" / cell.id
+    row = {
+        "id": cell.id,
+        "kind": "cell",
+        **cell.as_dict(),
+        "scaling": cell.scaling,
+        "learning_rate": spec["training"]["learning_rate"],
+    }
+    return row | _result(directory, spec, study, [f"evaluate.{cell.id}", f"finetune.{cell.id}"])
+
+
+def _baseline_row(name, spec, study):
+    directory = study / "results" / "zero_shot" / name
+    return {"id": name, "kind": "baseline"} | _result(directory, spec, study, [f"zero_shot.{name}"])
+
+
+def _result(directory, spec, study, jobs):
+    """Status, reason and, of a result that belongs to ``spec``, every number. ``jobs`` make it, the last one first."""
+    measured = _read(directory / "metrics.json")
+    if measured is None:
+        return {"status": "missing", "reason": _why_missing(jobs, study)}
+    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
+        return {"status": "stale", "reason": f"made with another {changed}; run it again"}
+    trained = _read(directory / "training.json") or {}
+    row = {"status": measured["status"], "n_test": measured["n_test"]}
+    if row["status"] == "diverged":
+        row["reason"] = (
+            f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
+        )
+    row |= {name: trained.get(name) for name in FROM_TRAINING} | (measured["metrics"] or {})
+    if measured.get("validation"):
+        row |= {f"validation_{name}": measured["validation"][name] for name in ("accuracy", "nll")}
+    row |= {f"evaluation_{name}": (measured["evaluation"] or {}).get(name) for name in FROM_EVALUATION}
+    provenance = (trained or measured)["provenance"]
+    row |= {name: provenance[name] for name in ("git_commit", "git_dirty", "time_utc")}
+    return row | {"device": provenance["hardware"]["device"]}
+
+
+def _read(path):
+    return records.read_json(path) if path.exists() else None
+
+
+def _why_missing(jobs, study):
+    """What the notes of the jobs' attempts say."""
+    for job in jobs:
+        if attempts.running(job, study):
+            return "running"
+        if failures := attempts.failures_of(job, study):
+            last = failures[-1]
+            return f"{job.split('.')[0]} failed, {last['cause']}: {last['reason']} (log: {last['log']})"
+    return "not run yet"
+
+
+def _difference(one, other, path=""):
+    """Name of the first key in which two nested dictionaries differ; empty if they are equal."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return "" if one == other else path
+    for key in dict.fromkeys([*one, *other]):
+        if found := _difference(one.get(key), other.get(key), f"{path}.{key}".lstrip(".")):
+            return found
+    return ""
+
+
+def curves(summary, study_directory="."):
+    """Training logs of all cells of the summary that have one, as a data frame."""
+    import pandas as pd
+
+    parts = []
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
+        part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
+        part.insert(0, "id", name)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "step", "loss"])
+
+
+def confusion(summary, study_directory="."):
+    """Confusion matrices by id of all finished cells and baselines."""
+    matrices = {}
+    for row in summary[summary.status.eq("finished")].itertuples():
+        kind = "cells" if row.kind == "cell" else "zero_shot"
+        matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
+            "confusion"
+        ]
+    return matrices
+
+
+def write_csv(frame, path):
+    """Write a data frame as CSV, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with records.replacing(path) as temporary:
+        frame.to_csv(temporary, index=False)

@@ -1,0 +1,310 @@
+"""From labelled texts to the three splits that every cell sees, as tokens, and the card that describes them."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy.inputs import duplicates, sources
+from lorastudy.inputs.sources import Source, check, fetch
+from lorastudy.inputs.sources.labels import DataError, canonical, classes
+from lorastudy.study import records
+
+__all__ = ["DataError", "Source", "Texts", "check", "encode", "fetch", "prepare", "read_split"]
+
+# In the order in which they take their texts: a larger training set leaves the test texts as they are.
+SPLITS = ("test", "validation", "train")
+SPARE = 0.1  # candidates above what is asked for, as a fraction, to replace near-duplicates (and ten more)
+TEXTS_AT_ONCE = 1000
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A split of n texts.
+
+    Attributes:
+        id: of each text, stable: split of the source and row.
+        text: in full.
+        label: class, int64, shape (n,).
+        input_ids: tokens of each, int32 arrays.
+    """
+
+    id: list
+    text: list
+    label: "np.ndarray"  # noqa: F821
+    input_ids: list
+
+    def __len__(self):
+        return len(self.id)
+
+
+def read_split(path):
+    """The ``Texts`` of a split that ``prepare`` wrote."""
+    import pyarrow.parquet as pq
+
+    content = pq.read_table(path)
+    return Texts(
+        id=content["id"].to_pylist(),
+        text=content["text"].to_pylist(),
+        label=content["label"].to_numpy(),
+        input_ids=[row.values.to_numpy() for row in content["input_ids"]],
+    )
+
+
+def prepare(data, source_file, tokenizer_directory, output_directory):
+    """Write ``train.parquet``, ``validation.parquet``, ``test.parquet`` and, last, ``card.json``.
+
+    Columns of a split: ``id`` (string), ``text`` (string, in full), ``label`` (int64, class), ``input_ids`` (list of
+    int32). A split of size 0 has the columns and no rows. Equal input gives equal bytes.
+
+    - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
+      where it stands in the source. More training texts leave the test and validation texts as they are.
+    - Texts that are equal but for case, spacing and punctuation (``duplicates.normalised``) are one text: a single
+      copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
+    - Of nearly identical texts (``duplicates.distinct``) one is used, so none has a twin in another split. One in the
+      source's test split goes before one in its training split.
+    - Every class has the same number of texts in a split: its size divided by the classes, rounded down.
+
+    Args:
+        data: ``settings.Data``.
+        source_file: what ``fetch`` wrote.
+        tokenizer_directory: directory of the model's tokenizer.
+
+    Raises:
+        DataError: a class has fewer usable texts than the sizes need, or a size has fewer texts than there are
+            classes; ``data.class_names`` does not fit the classes; the template alone fills ``data.max_length``; a
+            text gives no token. Nothing is written then.
+    """
+    from transformers import AutoTokenizer
+
+    table, origin = sources.load(source_file)
+    labels = classes(table, Source.of(data))
+    if data.class_names and len(data.class_names) != len(labels):
+        raise DataError(
+            f"config: `data.class_names` has {len(data.class_names)} entries and the texts have {len(labels)} classes "
+            f"({', '.join(map(str, labels[:12]))}); name every class once."
+        )
+    for split in SPLITS:
+        if 0 < getattr(data, f"{split}_size") < len(labels):
+            raise DataError(
+                f"config: `data.{split}_size` is {getattr(data, f'{split}_size')}; {len(labels)} classes need at least "
+                f"{len(labels)} texts."
+            )
+    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
+    table["class"] = table["label"].map(index).astype("int64")
+    chosen, removed = _choose(table, data, labels)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
+    output_directory = Path(output_directory)
+    output_directory.mkdir(parents=True, exist_ok=True)
+    splits, fingerprint = {}, hashlib.sha256()
+    for split in reversed(SPLITS):
+        part, (tokens, truncated) = chosen[split], encoded[split]
+        _write_split(output_directory / f"{split}.parquet", part, tokens)
+        splits[split] = _description(part, tokens, truncated, getattr(data, f"{split}_size"), labels)
+        for row in zip(part["id"], part["text"], map(int, part["class"])):
+            fingerprint.update(json.dumps(row).encode())
+    card = {
+        **origin,
+        "fingerprint": fingerprint.hexdigest(),
+        "labels": labels,
+        "class_names": list(data.class_names or map(str, labels)),
+        "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
+        "removed": removed,
+        "seed": data.seed,
+        "template": data.template,
+        "max_length": data.max_length,
+        "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "splits": splits,
+    }
+    records.write_json(output_directory / "card.json", card)
+
+
+def _choose(table, data, labels):
+    """Split → its rows in order; and how many rows were left out for which reason.
+
+    Texts take part class by class in the order of their keys: first the first of every class, then the second of
+    every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
+    so that asking for more training texts changes no decision about the test texts, which come first.
+    """
+    need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
+    unsplit = (table["split"] == "any").all()
+    pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
+    wanted = {pool: sum(need[split] for split in taken) for pool, taken in pools.items()}
+
+    key = str(data.seed).encode()
+    table["key"] = [_key(key, duplicates.normalised(text)) for text in table["text"]]
+    # Equal keys are equal texts; the copy that is kept does not depend on the order of the rows. "test" sorts first.
+    table = table.sort_values(["split", "key", "text", "id"], ignore_index=True)
+    by_text = table.groupby("key")["class"]
+    contradictory = by_text.transform("min") != by_text.transform("max")
+    repeated = table.duplicated("key") & ~contradictory
+    usable = table[~contradictory & ~repeated]
+    usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
+    usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
+
+    chosen, taken, near, among = {}, [], 0, 0
+    for pool, splits in pools.items():
+        candidates, distinct = _distinct(usable[usable["split"] == pool], wanted[pool], len(labels), taken)
+        near, among = near + len(candidates) - len(distinct), among + len(candidates)
+        available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
+        if available.min() < wanted[pool]:
+            raise DataError(
+                _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
+            )
+        place = distinct.groupby("class").cumcount()
+        begin = 0
+        for split in splits:
+            part = distinct[(place >= begin) & (place < begin + need[split])]
+            chosen[split] = part.sort_values("key")
+            taken += part["text"].tolist()
+            begin += need[split]
+    removed = {
+        "contradictory_copies": int(contradictory.sum()),
+        "repeated_copies": int(repeated.sum()),
+        "near_duplicates": near,
+        "near_duplicates_among": among,
+        "near_duplicate_threshold": duplicates.THRESHOLD,
+    }
+    return chosen, removed
+
+
+def _distinct(pool, wanted, classes, taken):
+    """The rows of a pool that were looked at, and those of them without a near-duplicate before them or in ``taken``.
+
+    No more are looked at than it takes to find ``wanted`` of each class, since most of a large source is not needed.
+    """
+    spare = SPARE
+    while True:
+        candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
+        distinct = candidates[duplicates.distinct(taken + candidates["text"].tolist())[len(taken) :]]
+        enough = (distinct.groupby("class").size() >= wanted).sum() == classes
+        if enough or len(candidates) == len(pool):
+            return candidates, distinct
+        spare = 2 * spare + 1
+
+
+def _key(seed, text):
+    """63 bits that stand for a text under a seed, evenly spread."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest()) >> 1
+
+
+def _shortage(available, wanted, table, pools, pool, labels, data):
+    index = next(index for index in range(len(labels)) if available[index] < wanted)
+    have, rows = int(available[index]), int((table["class"] == index).sum())
+    sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
+    unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
+    more = int((available < wanted).sum()) - 1
+    others = f" So it is with {more} more." if more else ""
+    return (
+        f"{Source.of(data).called(pool)}: class {labels[index]!r} has {have} usable texts{unused} and needs {wanted} "
+        f"({sizes}, over {len(labels)} classes); lower the sizes or add texts.{others}"
+    )
+
+
+def _write_split(path, part, tokens):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.table(
+        {
+            "id": pa.array(part["id"], pa.string()),
+            "text": pa.array(part["text"], pa.string()),
+            "label": pa.array(part["class"], pa.int64()),
+            "input_ids": pa.array(tokens, pa.list_(pa.int32())),
+        }
+    )
+    with records.replacing(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
+
+
+def _description(part, tokens, truncated, asked, labels):
+    """The card's entry of one split; lengths in tokens."""
+    import numpy as np
+
+    lengths = np.array([len(ids) for ids in tokens])
+    counts = part["class"].value_counts()
+    summary = None
+    if len(lengths):
+        summary = {"mean": float(lengths.mean()), "min": int(lengths.min())}
+        summary |= {f"p{q}": float(np.percentile(lengths, q)) for q in PERCENTILES} | {"max": int(lengths.max())}
+    return {
+        "texts": len(part),
+        "asked_for": asked,
+        "rounded": len(part) != asked,
+        "texts_by_label": {str(label): int(counts.get(index, 0)) for index, label in enumerate(labels)},
+        "tokens": int(lengths.sum()),
+        "length_tokens": summary,
+        "truncated": truncated,
+        "longest_characters": max(map(len, part["text"]), default=0),
+    }
+
+
+def encode(tokenizer, template, texts, max_length):
+    """Tokens of each text in the template, with the special tokens that the tokenizer adds.
+
+    What is longer than ``max_length`` loses the end of its text, by whole characters, never any of the template. What
+    looks like a special token in a text, as ``</s>``, is text. Where the template itself has special tokens, as a chat's
+    turns, the tokenizer cannot tell them apart, and those in texts are special too.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        template: holds ``{text}`` once (``settings.load`` sees to it); other braces mean themselves.
+        texts: list of strings.
+        max_length: tokens that each may have, special ones included.
+
+    Returns:
+        List of lists of token ids, none empty; number of texts that were cut.
+
+    Raises:
+        DataError: the template leaves no room for a token of a text, or a text gives no token; the tokenizer has no
+            fast form.
+    """
+    before, _, after = template.partition("{text}")
+    if not tokenizer.is_fast:
+        raise DataError("the model's tokenizer has no tokenizer.json, which is needed to cut long texts; add it.")
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    how = {"split_special_tokens": not any(token in template for token in special)}
+    texts, tokens = list(texts), []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        part = texts[start : start + TEXTS_AT_ONCE]
+        tokens += _plain(tokenizer, [before + text + after for text in part], **how)["input_ids"]
+    long = [index for index, ids in enumerate(tokens) if len(ids) > max_length]
+    cut = len(long)
+    while long:
+        pending, long = long, []
+        for start in range(0, len(pending), TEXTS_AT_ONCE):
+            part = pending[start : start + TEXTS_AT_ONCE]
+            encoded = _plain(tokenizer, [before + texts[i] + after for i in part], return_offsets_mapping=True, **how)
+            for index, ids, spans in zip(part, encoded["input_ids"], encoded["offset_mapping"]):
+                tokens[index] = ids
+                if len(ids) > max_length:
+                    texts[index] = _shortened(
+                        texts[index], len(before), spans, len(ids) - max_length, template, max_length
+                    )
+                    long.append(index)
+    if empty := sum(not ids for ids in tokens):
+        raise DataError(f"{empty} texts give no token in the template {template!r}; remove them or choose a template.")
+    return tokens, cut
+
+
+def _plain(tokenizer, texts, **wanted):
+    return tokenizer(texts, return_attention_mask=False, return_token_type_ids=False, verbose=False, **wanted)
+
+
+def _shortened(text, begin, spans, surplus, template, max_length):
+    """The text without the characters of its last ``surplus`` tokens, and at least one character shorter.
+
+    Args:
+        begin: position of the text in its template, in characters.
+        spans: (start, end) position in characters of each token.
+    """
+    starts = [start for start, end in spans if begin <= start < begin + len(text) and end > start]
+    left = starts[-surplus] - begin if surplus <= len(starts) else 0
+    if not left:
+        raise DataError(
+            f"config: the template {template!r} leaves no room for a text in `data.max_length`, {max_length} tokens; "
+            "shorten the template or raise `data.max_length`."
+        )
+    return text[:left]

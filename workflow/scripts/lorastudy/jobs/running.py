@@ -1,0 +1,31 @@
+"""What surrounds a computation in a job: its log, the lease of its cell, its GPU, the note of how it ended."""
+
+from contextlib import contextmanager
+
+from lorastudy.jobs import attempts, devices, lease, logs
+
+
+@contextmanager
+def of_cell(step, cell, logfile, gpu_memory_mb):
+    """A job that writes files of a cell, and is alone in that. The value is the lease.
+
+    Args:
+        step: ``finetune`` or ``evaluate``.
+        cell: id of the cell.
+        logfile: the rule's log.
+        gpu_memory_mb: share of a GPU that it needs where no scheduler gives it one.
+    """
+    with (
+        lease.held(cell) as held,  # first, because the log is the other job's until it ends
+        logs.to_file(logfile),
+        devices.claimed(gpu_memory_mb),
+        attempts.noted(f"{step}.{cell}", logfile),
+    ):
+        yield held
+
+
+@contextmanager
+def on_gpu(name, logfile, gpu_memory_mb):
+    """A job of the base model."""
+    with logs.to_file(logfile), devices.claimed(gpu_memory_mb), attempts.noted(name, logfile):
+        yield

@@ -1,0 +1,312 @@
+"""What can be known before anything is computed: can model and data be had, what holds a cell, what will it cost.
+
+The configuration and local files are checked whenever the workflow starts; here come the questions that need a
+network, a look at the machine or arithmetic over the whole grid. Nothing is fetched and nothing trained.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy.inputs import base_model, sources
+from lorastudy.planning import memory, resources
+from lorastudy.study import paper, records, settings
+
+OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
+TIMEOUT = 15  # seconds that the hub or the package index may take to answer
+# of the peak, six operations a weight and token: an H100 reached 0.6 to 0.8 in training at the shape of Llama-3-8B, and
+# 0.5 in evaluation (docs/results); cells of small models reach less
+GPU_UTILISATION = 0.5
+CPU_UTILISATION = 0.5  # of the rate of plain matrix products; cells of the embedded study reach 0.5 to 1
+GB = 10**9
+
+
+class CheckError(ValueError):
+    """Faults that would end the study later."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``state`` is OK, FAULT or UNKNOWN (it could not be checked), ``text`` says why."""
+
+    what: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """What cells may run on.
+
+    Attributes:
+        name: as printed.
+        gib: memory; None for a CPU, whose need is not predicted.
+        flops: rate that a cell reaches, FLOP/s; None if not known.
+        watts: power; None if not known. Of a GPU that of the board at full load, from NVIDIA's data sheets.
+    """
+
+    name: str
+    gib: float | None
+    flops: float | None
+    watts: float | None
+
+
+def known_gpus():
+    """The GPUs that every study is held against."""
+    rate = {name: resources.PEAK[name] * 1e12 * GPU_UTILISATION for name in ("a100", "h100")}
+    return [
+        Device("A100 40 GB", 40 * GB / memory.GIB, rate["a100"], 400),
+        Device("A100 80 GB", 80 * GB / memory.GIB, rate["a100"], 400),
+        Device("H100 80 GB", 80 * GB / memory.GIB, rate["h100"], 700),
+    ]
+
+
+def here(dtype):
+    """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        rate = _cpu_rate(dtype)
+        return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
+    peak = next((peak for known, peak in resources.PEAK.items() if known in name.lower()), resources.UNKNOWN)
+    limit = float(watts) if watts.replace(".", "").isdigit() else None
+    return Device(f"this {name}", float(size) / 1024, peak * 1e12 * GPU_UTILISATION, limit)
+
+
+def _cpu_rate(dtype, size=512, seconds=0.3):
+    """FLOP/s of matrix products on this machine, as busy as it is now; None without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    one = torch.ones(size, size, dtype=getattr(torch, dtype))
+    one @ one
+    begun, products = time.monotonic(), 0
+    while time.monotonic() - begun < seconds:
+        one @ one
+        products += 1
+    return 2 * size**3 * products / (time.monotonic() - begun)
+
+
+# --- access
+
+
+def access(study, study_directory="."):
+    """``Finding`` of the model and of the data of a ``settings.Settings``."""
+    place = Path(study_directory, "results")
+    origin = place / "model" / "base" / "origin.json"
+    wanted = (study.model.source, study.model.name, study.model.revision)
+    found = records.read_json(origin) if origin.exists() else {}
+    if tuple(found.get(key) for key in ("source", "name", "revision")) == wanted:
+        yield Finding("model", OK, f"{study.model.name} is in results/model/base")
+    else:
+        yield _source("model", study.model, study_directory)
+    if (place / "data" / "source.parquet").exists():
+        yield Finding("data", OK, f"{study.data.name or study.data.train_file} is in results/data")
+    else:
+        yield _source("data", study.data, study_directory)
+
+
+def _source(what, block, study_directory):
+    match block.source:
+        case "hub":
+            return _on_hub(what, block)
+        case "packaged":
+            package = (base_model if what == "model" else sources).PACKAGED[block.name]
+            return _in_index(what, package["requirement"])
+        case "random":
+            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+        case "directory":
+            return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
+        case _:
+            return Finding(what, OK, f"{', '.join(filter(None, (block.train_file, block.test_file)))} can be read")
+
+
+def _on_hub(what, block):
+    """Whether this account may read a pinned model or data set on the hub: its first file is asked for, not fetched."""
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+
+    kind = "model" if what == "model" else "dataset"
+    called = f"`{what}.name` {block.name!r}"
+    try:
+        info = getattr(HfApi(), f"{kind}_info")(
+            block.name, revision=block.revision, timeout=TIMEOUT, files_metadata=True
+        )
+        files = [file for file in info.siblings if not file.rfilename.startswith(".git")]
+        if what == "model" and not any(file.rfilename.endswith(".safetensors") for file in files):
+            return Finding(what, FAULT, f"{called} has no safetensors weights at this revision; choose another.")
+        # the description is public even where the files are gated
+        address = hf_hub_url(block.name, files[0].rfilename, repo_type=kind, revision=block.revision)
+        get_hf_file_metadata(address, timeout=TIMEOUT)
+    except Exception as fault:  # its kinds differ from one version of the client to the next
+        return _explain(what, called, block, fault)
+    size = sum(file.size or 0 for file in files if what == "data" or file.rfilename.endswith(".safetensors"))
+    return Finding(what, OK, f"{block.name} can be read on the hub at {block.revision[:12]}, {size / GB:.1f} GB")
+
+
+def _explain(what, called, block, fault):
+    """What a refusal means. The hub's own words are left out: they may carry addresses or tokens."""
+    kinds = {kind.__name__ for kind in type(fault).__mro__}
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    if "GatedRepoError" in kinds:
+        return Finding(what, FAULT, f"{called} is gated: accept its terms on its page on the hub, then {login}.")
+    if "RevisionNotFoundError" in kinds:
+        return Finding(what, FAULT, f"`{what}.revision` {block.revision} is not a commit of {block.name}; correct it.")
+    if "RepositoryNotFoundError" in kinds or status in (401, 403, 404):
+        return Finding(what, FAULT, f"{called} is not on the hub, or is private and there is no token; {login}.")
+    if "OfflineModeIsEnabled" in kinds:
+        return Finding(what, UNKNOWN, f"{called}: HF_HUB_OFFLINE is set, so that the hub was not asked.")
+    reason = f"the hub answered with status {status}" if status else f"the hub was not reached ({type(fault).__name__})"
+    return Finding(what, UNKNOWN, f"{called}: {reason}; is there a network on this machine?")
+
+
+def _in_index(what, requirement):
+    """Whether the package index has a pinned package."""
+    name, version = requirement.split("==")
+    command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {2 * TIMEOUT} s.")
+    if done.returncode:
+        return Finding(what, UNKNOWN, f"{requirement}: pip finds no such package; is there a network on this machine?")
+    if version not in done.stdout.replace(",", " ").split():
+        return Finding(what, FAULT, f"{requirement} is not in the package index that pip is configured for.")
+    return Finding(what, OK, f"{requirement} is in the package index")
+
+
+# --- memory
+
+
+def architecture(study, study_directory="."):
+    """(configuration of the base model as a dictionary, where it is from). The latter ends in "assumed" if it is a guess."""
+    base = Path(study_directory, "results", "model", "base", "config.json")
+    shape = settings.ARCHITECTURES / f"{study.model.name}.json"
+    if study.model.source == "directory":
+        base = Path(study_directory, study.model.name, "config.json")
+    if base.exists():
+        return records.read_json(base), str(base)
+    if "/" not in study.model.name and shape.exists():
+        return records.read_json(shape), f"resources/architectures/{shape.name}"
+    llama = settings.ARCHITECTURES / "llama-3-8b.json"
+    known = "Meta-Llama-3-8B" in study.model.name
+    return records.read_json(llama), f"resources/architectures/{llama.name}" + ("" if known else ", assumed")
+
+
+def largest_micro_batch(study):
+    """Tokens of the configured micro-batch; where it is left to the job, as many as an optimizer step can have."""
+    return study.execution.micro_batch_tokens or study.training.batch_size * study.data.max_length
+
+
+def fits(study, estimate, devices, shape):
+    """What holds which cells: a row for each (method, targets, r), which alone decide.
+
+    Args:
+        estimate: ``resources.Estimate``, for cells and number of classes.
+        shape: the model's configuration as a dictionary.
+
+    Returns:
+        list of (method, targets, r, cells, GiB with ``largest_micro_batch``, [``memory.Fit`` or None a device]).
+    """
+    execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
+    tokens, layers, optimizer = execution.micro_batch_tokens, execution.checkpointed_layers, study.training.optimizer
+    cells = estimate.cells.values()
+    groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
+    example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
+    # as training chooses: no more than an optimizer step has, at least one text, or what is configured
+    most, longest = largest_micro_batch(study), tokens or study.data.max_length
+    rows = []
+    for key, count in sorted(groups.items()):
+        cell = example[key]
+        trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
+        evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
+        found = [
+            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, optimizer=optimizer, **options)
+            for device in devices
+        ]
+        rows.append((*key, count, max(trained.on_gpu, evaluated.on_gpu) / memory.GIB, found))
+    return rows
+
+
+def space(study, estimate, shape, study_directory="."):
+    """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
+    place = Path(study_directory).absolute()
+    cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
+    need = 0
+    if not (place / "results" / "model" / "base").exists():
+        need += memory.base(shape, False, study.model.dtype)
+    if any(cell.method == "qlora" for cell in cells.values()) and not (place / "results" / "model" / "nf4").exists():
+        need += memory.base(shape, True, study.model.dtype)
+    for name, cell in cells.items():
+        if not (place / "results" / "cells" / name / "adapter").exists():
+            need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
+    free = shutil.disk_usage(place).free
+    text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
+    return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
+
+
+# --- cost
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Cost of a whole study on a device; ``remaining`` of its hours are still to come. None where a factor is unknown."""
+
+    device: Device
+    hours: float | None
+    remaining: float | None
+    energy_kwh: float | None
+    co2e_kg: float | None
+    money: float | None
+
+
+def predictions(study, estimate, done, devices, measured=None):
+    """``Prediction`` on each device.
+
+    Args:
+        estimate: ``resources.Estimate``, for the operations of each job.
+        done: ids of the cells and baselines that have a result.
+        measured: FLOP/s of the finished cells, for the last device (this machine); None without any.
+    """
+    flop = {name: estimate.finetune_flop(name) + estimate.evaluate_flop(name) for name in estimate.cells}
+    flop |= {name: estimate.baseline_flop(name) for name in ("head", "prompt")}
+    left = sum(size for name, size in flop.items() if name not in done)
+    for index, device in enumerate(devices):
+        rate = measured if measured and index == len(devices) - 1 else device.flops
+        hours = sum(flop.values()) / rate / 3600 if rate else None
+        energy = _product(hours, study.cost.power_watts or device.watts, 1 / 1000)
+        yield Prediction(
+            device,
+            hours,
+            left / rate / 3600 if rate else None,
+            energy,
+            _product(energy, study.cost.carbon_intensity, 1 / 1000),
+            _product(hours, study.cost.price_per_hour, 1),
+        )
+
+
+def _product(one, other, scale):
+    return None if one is None or other is None else one * other * scale
+
+
+def finished(study_directory, estimate):
+    """Ids of cells and baselines with a result, and the mean FLOP/s of the cells among them (None without one)."""
+    done, flop, seconds = set(), 0, 0
+    for name in estimate.cells:
+        directory = Path(study_directory, "results", "cells", name)
+        if not ((directory / "metrics.json").exists() and (directory / "training.json").exists()):
+            continue
+        done.add(name)
+        trained, tested = (records.read_json(directory / f"{kind}.json") for kind in ("training", "metrics"))
+        if trained["status"] == "finished" and tested["evaluation"]:
+            flop += estimate.finetune_flop(name) + estimate.evaluate_flop(name)
+            seconds += trained["seconds"] + tested["evaluation"]["seconds"]
+    done |= {n for n in ("head", "prompt") if Path(study_directory, "results", "zero_shot", n, "metrics.json").exists()}
+    return done, flop / seconds if seconds else None

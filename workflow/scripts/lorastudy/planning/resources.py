@@ -1,0 +1,173 @@
+"""What a job asks a scheduler for: minutes, memory of the node, memory of the GPU.
+
+Estimates from the model's shape, the texts and the cell. They are generous, because a job that asks for too little is
+ended, and cells take up where they were: a request that proves too small grows with the next attempt, and only the one
+that did.
+"""
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+
+from lorastudy.jobs import attempts
+from lorastudy.planning import memory
+from lorastudy.study import settings
+
+# Dense bfloat16 peak in TFLOP/s, NVIDIA's data sheets. The first name that the GPU's begins with counts.
+PEAK = {
+    "h200": 989, "h100": 989, "gh200": 989, "a100": 312, "a800": 312, "l40": 181, "a40": 150, "a30": 165, "a10": 125,
+    "v100": 125, "rtx": 71, "t4": 65, "2080": 54, "3090": 71, "4090": 165,
+}  # fmt: skip
+UNKNOWN = 54  # a GPU of unknown type is taken for the slowest
+CPU = 0.02  # and a core without GPU for this
+UTILISATION = 0.25  # of the peak: half of what large models reach, so that a request is not short on a slow node
+QLORA = 1.2  # slower, by the expansion of NF4: 1.04 to 1.13 at the shape of Llama-3-8B, 1.3 to 1.5 with small models side by side
+CLASSES = 5  # where nothing says how many before the data is prepared; the head is the smallest part
+HEADROOM = 2.0
+STARTUP_MINUTES = 10  # imports, loading over a busy network file system, a last checkpoint
+READ_MB_PER_MINUTE = 6000
+INTERPRETER_MB = 6000  # torch, transformers and a CUDA context, in the node's memory
+GROWTH_TIME, GROWTH_MEMORY = 2.0, 1.6  # for each attempt that ended for want of it
+
+
+class Estimate:
+    """Requests of the jobs of one study.
+
+    Args:
+        study: ``settings.Settings``.
+        cells: ``grid.Cell`` by id.
+        gpu: type of GPU that jobs are sent to; None where there is none, or it is not known.
+        longest: minutes that the cluster grants a job; None without a limit. A cell that needs more is taken up again.
+    """
+
+    def __init__(self, study, cells, gpu=None, longest=None):
+        self.study = study
+        self.cells = cells
+        self.peak = _peak(gpu)
+        self.longest = longest
+
+    def finetune_flop(self, cell):
+        """Floating-point operations of training a cell."""
+        one = self.cells[cell]
+        tokens = self._tokens("train") * self.study.training.epochs
+        # forward, backward without gradients of frozen weights, checkpointed layers' second forward: 2 FLOP a weight each
+        return tokens * (6 * self._weights() + 6 * self._trainable(one)) * (QLORA if one.method == "qlora" else 1)
+
+    def evaluate_flop(self, cell):
+        flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
+        return flop * (QLORA if self.cells[cell].method == "qlora" else 1)
+
+    def baseline_flop(self, baseline):
+        """The prompt is longer than the text alone, by some dozen tokens."""
+        return 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
+
+    def finetune_minutes(self, cell):
+        return self._minutes(f"finetune.{cell}", self.finetune_flop(cell))
+
+    def evaluate_minutes(self, cell):
+        return self._minutes(f"evaluate.{cell}", self.evaluate_flop(cell))
+
+    def baseline_minutes(self, baseline):
+        return self._minutes(f"zero_shot.{baseline}", self.baseline_flop(baseline))
+
+    def quantize_minutes(self):
+        return self._minutes("quantize_model", 0)
+
+    def finetune_memory_mb(self, cell):
+        """Of the node: the base on its way to the GPU, masters and moments on their way to a checkpoint."""
+        return self._memory(f"finetune.{cell}", 12 * self._trainable(self.cells[cell]))
+
+    def evaluate_memory_mb(self, cell):
+        return self._memory(f"evaluate.{cell}", 4 * self._trainable(self.cells[cell]))
+
+    def baseline_memory_mb(self, baseline):
+        return self._memory(f"zero_shot.{baseline}", 0)
+
+    def quantize_memory_mb(self):
+        return self._memory("quantize_model", self._base_bytes())
+
+    def gpu_memory_mb(self, cell, step):
+        """Of the GPU, to ``finetune`` or ``evaluate`` a cell; without a cell (None) to evaluate the base model."""
+        execution = self.study.execution
+        options = {"dtype": self.study.model.dtype, "head": self.study.lora.head}
+        one = self.cells.get(cell)
+        if step == "finetune":
+            # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
+            tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
+            layers = execution.checkpointed_layers or 0
+            options["optimizer"] = self.study.training.optimizer
+            need = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
+        else:
+            need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
+        return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
+
+    @property
+    def architecture(self):
+        """The base model's configuration: its own once it is there, else that of a shape that is known by name."""
+        return _architecture(self.study.model.name, _version("results/model/base/config.json"))
+
+    def _minutes(self, job, flop):
+        seconds = flop / (self.peak * 1e12 * UTILISATION)
+        estimate = HEADROOM * (STARTUP_MINUTES + self._base_bytes() / 2**20 / READ_MB_PER_MINUTE + seconds / 60)
+        minutes = math.ceil(estimate * GROWTH_TIME ** attempts.count(job, attempts.TIME))
+        return minutes if self.longest is None else min(minutes, self.longest)
+
+    def _memory(self, job, extra):
+        size = INTERPRETER_MB + 1.2 * (self._base_bytes() + extra) / 2**20
+        return math.ceil(size * GROWTH_MEMORY ** attempts.count(job, attempts.MEMORY))
+
+    def _trainable(self, cell):
+        return memory.paper.trainable_parameters(
+            self.architecture, self.classes, cell.targets, self.study.lora.head, cell.r
+        )
+
+    def _weights(self):
+        return self._base_bytes() / memory.NUMBER[self.study.model.dtype]
+
+    def _base_bytes(self):
+        return memory.base(self.architecture, False, self.study.model.dtype)
+
+    @property
+    def classes(self):
+        """Number of classes; the paper's where only the data will tell."""
+        known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
+        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
+
+    def _tokens(self, split):
+        """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
+        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
+        return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
+
+
+def _peak(gpu):
+    if gpu is None:
+        return CPU
+    name = str(gpu).lower()
+    return next((peak for known, peak in PEAK.items() if name.startswith(known)), UNKNOWN)
+
+
+def _version(path):
+    """Changes when the file does: what was read from it may be kept as long as it does not."""
+    try:
+        return path, Path(path).stat().st_mtime_ns
+    except OSError:
+        return path, None
+
+
+@cache
+def _architecture(name, version):
+    path, time = version
+    if time is None:
+        path = settings.ARCHITECTURES / f"{name}.json"
+        if (
+            not path.exists()
+        ):  # the largest that is known; corrected when the model is there, before anything is submitted
+            path = settings.ARCHITECTURES / "llama-3-8b.json"
+    return json.loads(Path(path).read_text())
+
+
+@cache
+def _card(version):
+    path, time = version
+    return {} if time is None else json.loads(Path(path).read_text())

@@ -1,0 +1,1 @@
+"""What people see: tables, figures, report, model cards, numbers for a manuscript."""

@@ -1,0 +1,79 @@
+"""What of a study's points and cells goes into which panel of a figure."""
+
+from lorastudy.analysis import tuning
+from lorastudy.study import grid
+from lorastudy.presentation.figures import style
+
+SYMBOLS = {"r": "r", "alpha": "α"}
+
+
+def points(results, view=tuning.CONFIGURED):
+    """Rows of ``results.points`` of one view: each point of the grid once, with its scores over the seeds."""
+    return results.points[results.points["view"] == view]
+
+
+def cells(results, view=tuning.CONFIGURED):
+    """The cells of these points: rows of the summary, one a seed."""
+    return tuning.views(results.summary)[view]
+
+
+def constant(results, name):
+    """The value at which ``r`` or ``alpha`` is held while the other varies; the middle one where none is configured."""
+    value = results.settings["grid"][f"constant_{name}"]
+    values = sorted(results.settings["grid"][name])
+    return values[(len(values) - 1) // 2] if value is None else value
+
+
+def other(axis):
+    return "alpha" if axis == "r" else "r"
+
+
+def held(results, axis):
+    """What is constant while ``axis`` varies, in words."""
+    return f"{SYMBOLS[other(axis)]} = {constant(results, other(axis)):g}"
+
+
+def along(results, rows, axis):
+    """The rows along which ``axis`` (``r`` or ``alpha``) varies and the other is constant."""
+    return rows[rows[other(axis)] == constant(results, other(axis))]
+
+
+def each(results):
+    """The (targets, scaling) pairs of the study, one a panel."""
+    wanted = results.settings["grid"]
+    return [(targets, scaling) for targets in wanted["targets"] for scaling in wanted["scaling"]]
+
+
+def of(rows, method=None, panel=None):
+    """The rows of a method and of a (targets, scaling) pair."""
+    if method is not None:
+        rows = rows[rows.method == method]
+    if panel is not None:
+        rows = rows[(rows.targets == panel[0]) & (rows.scaling == panel[1])]
+    return rows
+
+
+def runs(rows, point):
+    """The finished cells of a point."""
+    same = (rows[[*tuning.POINT, "learning_rate"]] == point[[*tuning.POINT, "learning_rate"]]).all(axis=1)
+    return rows[same & rows.status.eq("finished")]
+
+
+def title(panel, method=None):
+    """What a panel is called: its target set, with the method in front if it has one."""
+    targets, scaling = panel
+    text = style.TARGETS[targets] if method is None else f"{style.METHODS[method]}, {style.TARGETS[targets]}"
+    return text[0].upper() + text[1:] + ("" if scaling == grid.STANDARD else ", rank-stabilised")
+
+
+def name(point):
+    """A point of the grid in words."""
+    return f"{title((point.targets, point.scaling), point.method)}, r = {point.r:g}, α = {point.alpha:g}"
+
+
+def rate(results):
+    return f"learning rate {results.settings['training']['learning_rate']:g}"
+
+
+def several_seeds(results):
+    return len(results.settings["grid"]["seeds"]) > 1

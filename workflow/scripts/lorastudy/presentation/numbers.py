@@ -1,0 +1,93 @@
+"""The study's headline numbers as LaTeX macros, so that a manuscript can cite the run."""
+
+import string
+from pathlib import Path
+
+from lorastudy.analysis import claims, cost, ratios, tuning
+from lorastudy.presentation.tables import formatting, layout
+from lorastudy.study import paper
+
+PREFIX = "Study"
+
+
+def numbers(results, directory=paper.DIRECTORY):
+    """The macros of a study.
+
+    Args:
+        results: ``summary.Results``.
+        directory: where the paper's values are.
+
+    Returns:
+        name (letters only, with the prefix) → text for LaTeX, escaped. Accuracies are fractions with three decimals,
+        differences percentage points with one; what has no value yet is ``--``.
+    """
+    cells, statistics = results.cells, results.settings["statistics"]
+    configured = results.points[results.points.view.eq(tuning.CONFIGURED)]
+    texts = results.summary.n_test.dropna()
+    found = {
+        "Name": results.settings["study"]["name"],
+        "Model": results.settings["model"]["name"],
+        "Device": " and ".join(sorted(set(results.summary.device.dropna()))) or "–",
+        "TestTexts": formatting.whole(texts.iloc[0] if len(texts) else None),
+        "Seeds": str(len(results.settings["grid"]["seeds"])),
+        "CellsPlanned": str(len(cells)),
+        "CellsFinished": str(int(cells.status.eq("finished").sum())),
+        "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
+        "Margin": f"{100 * statistics['equivalence_margin']:g}",
+        "DeviceHours": formatting.significant(float(cost.hours(cells).sum())),
+    }
+    for name, row in results.baselines.iterrows():
+        found |= _score(f"Base{name.capitalize()}", row)
+    for method, group in configured[configured.seeds.gt(0)].groupby("method", sort=False):
+        best = group.loc[group.accuracy.astype(float).idxmax()]
+        title = f"Best{method.capitalize()}"
+        found |= _score(title, best)
+        found |= {f"{title}Targets": best.targets, f"{title}Rank": str(best.r), f"{title}Alpha": f"{best.alpha:g}"}
+    for method in results.settings["grid"]["methods"]:
+        for targets in results.settings["grid"]["targets"]:
+            title = method.capitalize() + "".join(part.capitalize() for part in targets.split("-"))
+            of_set = configured[configured.method.eq(method) & configured.targets.eq(targets)]
+            found[f"{title}Minutes"] = formatting.significant(of_set.seconds.mean() / 60)
+            found[f"{title}MemoryGiB"] = formatting.significant(of_set.peak_memory_gib.mean())
+    finished = tuning.views(results.summary)[tuning.CONFIGURED]
+    for title, column in (("TimeRatio", "seconds"), ("MemoryRatio", "peak_memory_gib")):
+        ratio = ratios.ratio(finished, column)
+        found |= {
+            title: formatting.number(ratio.value, 2),
+            f"{title}Low": formatting.number(ratio.low, 2),
+            f"{title}High": formatting.number(ratio.high, 2),
+        }
+    for claim in claims.build(results, directory).itertuples():
+        if claim.view != tuning.CONFIGURED:
+            continue
+        title = "".join(part.capitalize() for part in claim.claim.split("_"))
+        found[f"Verdict{title}"] = claim.verdict
+        if claim.unit == "accuracy":
+            found |= {
+                f"Difference{title}": formatting.signed(100 * claim.value, 1),
+                f"Difference{title}Low": formatting.signed(100 * claim.low, 1),
+                f"Difference{title}High": formatting.signed(100 * claim.high, 1),
+            }
+    return {f"{PREFIX}{name}": layout.tex(text) for name, text in found.items()}
+
+
+def _score(title, row):
+    return {
+        f"{title}{score}{side}": formatting.number(row[f"{column}{end}"])
+        for score, column in (("Accuracy", "accuracy"), ("FOne", "f1"))
+        for side, end in (("", ""), ("Low", "_low"), ("High", "_high"))
+    }
+
+
+def write(path, results, directory=paper.DIRECTORY):
+    r"""Write the macros as ``\newcommand`` lines, sorted as they were made.
+
+    Raises:
+        ValueError: a name holds anything but letters, which LaTeX would not read as one macro.
+    """
+    lines = ["% Headline numbers of the study; differences are percentage points of accuracy. \\input this file."]
+    for name, text in numbers(results, directory).items():
+        if set(name) - set(string.ascii_letters):
+            raise ValueError(f"{name} is no name of a LaTeX macro: letters only")
+        lines.append(f"\\newcommand{{\\{name}}}{{{text}}}")
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

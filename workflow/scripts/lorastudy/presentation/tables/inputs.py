@@ -1,0 +1,30 @@
+"""What tables are made from, and the words that they share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy.analysis import claims
+
+PAPER_MODEL = "meta-llama/Meta-Llama-3-8B"
+CLASSES = 5
+STATED = ["paper", "reproduced", "difference"]
+NAMES = claims.NAMES | {"lora": "LoRA", "qlora": "QLoRA"}
+SCORES = {"accuracy": "accuracy", "f1": "F1"}
+LEVEL = claims.LEVEL
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What tables are made from: ``summary.Results``, the frame of ``count_parameters``, where the paper's values are."""
+
+    results: "summary.Results"  # noqa: F821
+    parameters: "pd.DataFrame"  # noqa: F821
+    directory: Path
+
+    @property
+    def with_paper(self):
+        return self.results.settings["study"]["paper"]
+
+    @property
+    def model(self):
+        return self.results.settings["model"]["name"]

@@ -1,0 +1,175 @@
+"""The paper's Tables 2 and 3: memory by number format and by method."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorastudy.planning import memory
+from lorastudy.presentation.tables.formatting import number, signed
+from lorastudy.presentation.tables.inputs import CLASSES, PAPER_MODEL, STATED
+from lorastudy.presentation.tables.layout import Table
+from lorastudy.study import paper, settings
+
+
+def by_dtype(inputs):
+    """Table 2 by its own arithmetic, beside what the weights of the real model take."""
+    import pandas as pd
+
+    stated, computed = paper.table(2, inputs.directory), paper.memory_by_dtype().set_index("use")
+    allocated = {
+        "fp32_gib": memory.base(_architecture(), False, "float32") / memory.GIB,
+        "fp16_gib": memory.base(_architecture(), False, "float16") / memory.GIB,
+        "int4_gib": memory.base(_architecture(), True, "bfloat16") / memory.GIB,
+    }
+    rows = [
+        {
+            "use": row["use"],
+            "format": column.removesuffix("_gib"),
+            "unit": "GiB",
+            "paper": row[column],
+            "reproduced": computed.loc[row["use"], column],
+            "allocated": allocated.get(column, np.nan) if row["use"] == "inference" else np.nan,
+        }
+        for row in stated.to_dict("records")
+        for column in stated.columns[1:]
+    ]
+    frame = pd.DataFrame(rows)
+    frame["difference"] = frame.reproduced - frame.paper
+    frame = frame[["use", "format", "unit", *STATED, "allocated"]]
+    shown = pd.DataFrame(
+        {
+            "use": frame.use,
+            "format": frame.format,
+            "paper": frame.paper.map(lambda value: number(value, 2)),
+            "reproduced": frame.reproduced.map(lambda value: number(value, 2)),
+            "difference": frame.difference.map(lambda value: signed(value, 2)),
+            "allocated": frame.allocated.map(lambda value: number(value, 2)),
+        }
+    )
+    notes = [
+        "GiB (2^30 bytes; the paper writes GB). Reproduced: 8e9 parameters times bytes a parameter; fine-tuning is four "
+        "times inference.",
+        "Allocated: the weights of the model that is fine-tuned here, without a language-model head (7,504,924,672 "
+        "parameters); int4 is NF4 with double quantization, its constants counted and the embedding left in 16 bits. "
+        "Nothing here runs in int8 or fine-tunes all weights, so these have no value.",
+    ]
+    return Table("The paper's Table 2: memory of Llama-3-8B by number format.", frame, shown, notes, ("use", "format"))
+
+
+# Table 3's rows as the engine would run them
+TABLE3_CELLS = {
+    "LoRA (FP32)": ("lora", "float32"),
+    "LoRA (FP16)": ("lora", "bfloat16"),
+    "QLoRA (NF4)": ("qlora", "bfloat16"),
+}
+
+
+def by_method(inputs):
+    """Table 3 by its own arithmetic, beside what the engine allocates and what cells measured."""
+    import pandas as pd
+
+    counts = inputs.parameters
+    of_paper = counts[counts.targets.eq("all-linear") & counts["head"].eq("paper") & counts.r.eq(paper.MEMORY_RANK)]
+    parameters = int(of_paper.trainable_parameters.iloc[0])
+    stated = paper.table(3, inputs.directory)
+    computed = paper.memory_by_method(parameters, inputs.directory).set_index("type")
+    tokens = _micro_batch(inputs)
+    rows = []
+    for row in stated.to_dict("records"):
+        method, dtype = TABLE3_CELLS[row["type"]]
+        cell = _Cell(method, "all-linear", paper.MEMORY_RANK)
+        need = memory.training(_architecture(), CLASSES, cell, tokens, dtype=dtype).as_gib()
+        allocated = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
+        allocated["activations and buffers"] = need["total"] - sum(allocated.values())
+        allocated["total"] = need["total"]
+        for component, size in allocated.items():
+            column = f"{component}_gib"
+            rows.append(
+                {
+                    "type": row["type"],
+                    "component": component,
+                    "unit": "GiB",
+                    "paper": row.get(column, np.nan),
+                    "reproduced": computed.loc[row["type"]].get(column, np.nan),
+                    "allocated": size,
+                    "measured": _measured(inputs, method, dtype) if component == "total" else np.nan,
+                }
+            )
+    frame = pd.DataFrame(rows)
+    frame["difference"] = frame.reproduced - frame.paper
+    frame = frame[["type", "component", "unit", *STATED, "allocated", "measured"]]
+    shown = pd.DataFrame(
+        {
+            "type": frame.type,
+            "component": frame.component.replace({"adamw": "AdamW"}),
+            "paper": frame.paper.map(_as_printed),
+            "reproduced": frame.reproduced.map(_as_printed),
+            "difference": frame.difference.map(lambda value: signed(value, 4 if value else 3)),
+            "allocated": frame.allocated.map(number),
+            "measured": frame.measured.map(number),
+        }
+    )
+    if frame.measured.isna().all():
+        shown = shown.drop(columns="measured")
+    notes = [
+        f"GiB, all-linear at r = {paper.MEMORY_RANK}, {parameters:,} trainable parameters. Reproduced: the paper's "
+        "convention (8e9 weights; no activations, no quantization constants, the embedding quantized).",
+        f"Allocated: predicted for this pipeline with a micro-batch of {tokens:,} tokens and no checkpointing; FP16 runs "
+        "as bfloat16, adapters, gradients and both AdamW moments are float32, and the embedding of the NF4 model is not "
+        "quantized.",
+    ]
+    if frame.measured.isna().all():
+        notes.append(
+            f"Measured: nothing yet, since no all-linear cell at r = {paper.MEMORY_RANK} of {PAPER_MODEL} has run."
+        )
+    else:
+        notes.append(f"Measured: peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch.")
+    return Table(
+        "The paper's Table 3: memory of LoRA and QLoRA fine-tuning by component.",
+        frame,
+        shown,
+        notes,
+        ("type", "component"),
+    )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    method: str
+    targets: str
+    r: int
+
+
+def _architecture():
+    return json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
+
+
+def _micro_batch(inputs):
+    """Tokens of the micro-batch that the cells ran with; the longest that an optimizer step can have if none has run."""
+    used = inputs.results.cells.micro_batch_tokens.dropna()
+    if len(used):
+        return int(used.mode().iloc[0])
+    blocks = inputs.results.settings
+    return blocks["training"]["batch_size"] * blocks["data"]["max_length"]
+
+
+def _measured(inputs, method, dtype):
+    """Mean peak of the cells that Table 3 is about; NaN unless the study runs the paper's model in that format."""
+    if inputs.model != PAPER_MODEL or inputs.results.settings["model"]["dtype"] != dtype:
+        return np.nan
+    cells = inputs.results.cells
+    cells = cells[
+        cells.status.eq("finished")
+        & cells.method.eq(method)
+        & cells.targets.eq("all-linear")
+        & cells.r.eq(paper.MEMORY_RANK)
+    ]
+    return cells.peak_memory_gib.mean()
+
+
+def _as_printed(value):
+    """Digits as in Table 3, which cuts small sizes after four."""
+    if np.isnan(value):
+        return "–"
+    return number(value, 4 if value < 0.01 else 3 if value < 1 or round(value, 2) != round(value, 3) else 2)

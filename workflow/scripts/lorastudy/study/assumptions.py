@@ -1,0 +1,46 @@
+"""The assumptions ledger: what a study takes from the paper, what is derived from it and what is assumed."""
+
+from lorastudy.study import paper
+
+FILE = paper.DIRECTORY / "assumptions.yaml"
+COLUMNS = ["what", "basis", "paper", "value", "key", "reason", "effect"]
+
+
+def table(settings, file=FILE):
+    """The ledger with the values of one study.
+
+    Args:
+        settings: the configuration's blocks by name (plain dictionaries).
+
+    Returns:
+        data frame with the columns ``COLUMNS``, all text. ``basis`` is ``stated``, ``derived`` or ``assumed``;
+        ``paper`` is what the paper has (``not stated`` for an assumption), ``value`` what this study has. ``key`` is the
+        configuration's (``block.key``), empty where the value is no setting.
+    """
+    import pandas as pd
+    import yaml
+
+    rows = []
+    for entry in yaml.safe_load(file.read_text()):
+        key = entry.get("key", "")
+        if key and "instead" in entry and _look_up(settings, key) is None:
+            key = entry["instead"]
+        value = _words(_look_up(settings, key)) if key else entry["value"]
+        rows.append({"paper": "not stated", **entry, "key": key, "value": value})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _look_up(settings, key):
+    block, name = key.split(".")
+    return settings[block][name]
+
+
+def _words(value):
+    if value is None:
+        return "empty"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value).replace("\n", "\\n")
+    return text if text == text.strip() else f'"{text}"'

@@ -1,0 +1,188 @@
+"""What a job writes down: JSON files that are whole or absent, and where a number comes from."""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).resolve().parents[1]
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scikit-learn",
+    "snakemake",
+)
+
+
+class PlaceError(ValueError):
+    """A place that results cannot be written to."""
+
+
+def check_places(study_directory="."):
+    """Raise PlaceError unless the study's output directories are there, or can be made, and may be written."""
+    for name in ("results", "figures", "paper_tables", "logs"):
+        place = Path(study_directory, name).absolute()
+        parent = place if place.exists() else place.parent
+        if not parent.is_dir():
+            raise PlaceError(
+                f"{place} is a file, and a directory of that name is needed for the outputs; move it away."
+            )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PlaceError(
+                f"{parent} may not be written, and outputs go there; change its permissions or run the study elsewhere."
+            )
+
+
+def write_json(path, content):
+    """Write ``content`` as JSON to ``path``, whole or not at all.
+
+    Raises:
+        ValueError: for NaN and infinity, which JSON does not have: write None and say why beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w") as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path):
+    """A path to write to, which takes the place of ``path`` at the end and is removed on a fault.
+
+    Its name is one of its own for each process: two jobs that write one record never mix their lines.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def provenance(config, seed, fingerprints):
+    """Where a record comes from.
+
+    Args:
+        config: the settings that define the result (plain dictionary).
+        seed: seed of the run.
+        fingerprints: name → revision or hash of each input (model, data).
+    """
+    return {
+        **git_state(),
+        "config": config,
+        "seed": seed,
+        "inputs": fingerprints,
+        "code": code_fingerprint(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "hardware": hardware(),
+        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_state():
+    """Commit of the pipeline and whether files differed from it; both null outside a git checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        dirty = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.CalledProcessError):
+        commit = dirty = None
+    return {"git_commit": commit, "git_dirty": dirty}
+
+
+def _git(*arguments):
+    return subprocess.run(["git", "-C", str(LIBRARY), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def hardware():
+    """Device, driver and memory of this machine. Sizes in GiB."""
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = {
+        "node": platform.node(),
+        "system": platform.platform(),
+        "cpu": cpu_name(),
+        "memory_gib": round(memory, 1),
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return {
+            "device": properties.name,
+            "device_memory_gib": round(properties.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+            "driver": _driver(),
+            **machine,
+        }
+    return {"device": cpu_name(), "device_memory_gib": None, "cuda": None, "driver": None, **machine}
+
+
+def cpu_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _driver():
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def code_fingerprint():
+    """Hash of what this library does. Comments, docstrings and layout do not enter it, so that editing them reruns nothing."""
+    digest = hashlib.sha256()
+    for path in sorted(LIBRARY.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(body[0].value, ast.Constant)
+            ):
+                node.body = body[1:]
+        digest.update(f"{path.relative_to(LIBRARY)}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_fingerprint(path, chunk=1 << 24):
+    """SHA-256 of a file, first 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(chunk):
+            digest.update(block)
+    return digest.hexdigest()[:16]

