@@ -25,7 +25,7 @@ AT_LARGE = (TESTS["shared"], TESTS["own"])  # about runs with any seed
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
-    "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
+    "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
     "p_equivalent", "answer", "smallest_margin", "reason", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
     "seeds", "units",
@@ -36,11 +36,12 @@ class ComparisonError(ValueError):
     """Results that cannot be compared."""
 
 
-def build(summary, statistics, study_directory="."):
+def build(summary, lines, statistics, study_directory="."):
     """All comparisons of a study.
 
     Args:
         summary: of ``summary.build``.
+        lines: of ``grid.lines``; comparisons of r and of alpha follow them.
         statistics: the configuration's block of that name.
 
     Returns:
@@ -61,7 +62,7 @@ def build(summary, statistics, study_directory="."):
     parts = []
     for view, cells in tuning.views(summary).items():
         table = contrasts.points(cells)
-        parts.append(measure(contrasts.build(table, baselines), table, scores, statistics).assign(view=view))
+        parts.append(measure(contrasts.build(table, lines, baselines), table, scores, statistics).assign(view=view))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
@@ -137,6 +138,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
     row = {
         "family": contrast.family,
         "group": contrast.group,
+        "line": contrast.line,
         "metric": metric,
         "a": contrast.a,
         "b": contrast.b,
