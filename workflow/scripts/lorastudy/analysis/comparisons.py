@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy.analysis import contrasts, scatter, tuning
+from lorastudy.analysis import collapse, contrasts, scatter, tuning
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
 
 METRICS = ("accuracy", "f1", "nll")
@@ -27,9 +27,12 @@ PAIRS = 3
 COLUMNS = [
     "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
-    "p_equivalent", "answer", "smallest_margin", "reason", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
+    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
     "seeds", "units",
 ]  # fmt: skip
+
+
+WHOLE = ["r", "only_a", "only_b", "collapsed"]
 
 
 class ComparisonError(ValueError):
@@ -53,7 +56,8 @@ def build(summary, lines, statistics, study_directory="."):
         seed with all else equal (``permutation``). Of two single runs, ``only_a`` and ``only_b`` count the texts that
         one of them alone got right, ``mcnemar`` is McNemar's mid-p, and ``bootstrap_low`` and ``bootstrap_high`` are
         the paired bootstrap's interval. ``units`` is the number of differences (or lines) that a pooled comparison
-        averages. ``reason`` says why a row has a difference alone.
+        averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
+        counts those at chance, and ``difference_all`` is the difference with them.
     """
     import pandas as pd
 
@@ -88,7 +92,7 @@ def measure(wanted, table, scores, statistics):
     tested = frame[frame.p.notna()]
     together = tested.groupby(["family", "group", "metric"], sort=False).p
     frame["p_holm"] = together.transform(corrections.holm) if len(tested) else np.nan
-    return frame.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
+    return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def read(summary, study_directory="."):
@@ -103,7 +107,7 @@ def read(summary, study_directory="."):
     import pyarrow.parquet
 
     first, scores = None, {name: {} for name in METRICS}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         directory = Path(study_directory, "results", "cells" if row.kind == "cell" else "zero_shot", row.id)
         table = pyarrow.parquet.read_table(directory / "predictions.parquet")
         first = first or (row.id, table)
@@ -149,6 +153,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
         "n": differences.shape[2],
         "seeds": len(seeds),
         "units": len(units),
+        **_with_collapsed(contrast.members(), scores),
     }
     estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
     if estimate is None:
@@ -178,7 +183,7 @@ def estimated(differences, units, seeds, of_runs, binary):
         return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
     known = of_runs.variance(units, seeds)
     if known is None:
-        return None, "one seed in common, and what the runs scatter by is not shared with others"
+        return None, f"{len(seeds)} seeds in common, and runs that do not scatter like the others need {scatter.SEEDS}"
     variance, df = known
     found = paired.estimate(differences.mean(axis=1), single)
     test = TESTS["own" if of_runs.is_alone(units) else "shared"]
@@ -207,6 +212,20 @@ def described(estimate, margin):
         "answer": equivalence.answer(low, high, margin),
         "smallest_margin": equivalence.smallest_margin(low, high),
     }
+
+
+def _with_collapsed(units, scores):
+    """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
+    lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
+    if not lost:
+        return {}
+
+    def mean(runs):
+        every = [*runs.values(), *getattr(runs, "collapsed", {}).values()]
+        return np.mean([scores[run].mean(dtype=float) for run in every])
+
+    whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
+    return {"collapsed": len(lost), "difference_all": float(np.mean(whole))}
 
 
 def _two_runs(difference, statistics):

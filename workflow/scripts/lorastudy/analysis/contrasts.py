@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lorastudy.analysis import tuning
+from lorastudy.analysis import collapse, tuning
 from lorastudy.statistics import paired
 from lorastudy.study import grid
 
@@ -50,22 +50,30 @@ class Contrast:
         return trend_units(self.units) if self.family.endswith("_trend") else self.units
 
 
+class Runs(dict):
+    """Seed → id of the runs of a point that learned; ``collapsed`` has the same of those that ended at chance."""
+
+    collapsed = {}
+
+
 def points(cells):
     """The points of a view.
 
     Returns:
         data frame with ``tuning.POINT``, ``learning_rate``, ``point`` (the cells' id without the seed) and ``runs``
-        (seed → id of each finished cell), in the order of the grid.
+        (``Runs``), in the order of the grid.
     """
     import pandas as pd
 
     rows = []
     for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
         first = group.iloc[0]
-        finished = group[group.status.eq("finished")]
+        learned, lost = (group[group.status.eq(status)] for status in ("finished", collapse.COLLAPSED))
+        runs = Runs(zip(learned.seed, learned.id))
+        runs.collapsed = dict(zip(lost.seed, lost.id))
         rows.append(
             dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
-            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": dict(zip(finished.seed, finished.id))}
+            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": runs}
         )
     return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorastudy.analysis import collapse
+
 MATCHED = ["targets", "r", "alpha", "scaling", "learning_rate", "seed", "device", "memory_meter"]
 
 
@@ -31,7 +33,7 @@ def matched(cells, column):
     Returns:
         data frame with the columns ``MATCHED``, ``lora`` and ``qlora`` (values of ``column``).
     """
-    finished = cells[cells.status.eq("finished") & cells[column].notna()]
+    finished = cells[cells.status.isin(collapse.RAN) & cells[column].notna()]
     sides = [finished[finished.method.eq(name)][[*MATCHED, column]] for name in ("lora", "qlora")]
     return sides[0].merge(sides[1], on=MATCHED).rename(columns={f"{column}_x": "lora", f"{column}_y": "qlora"})
 

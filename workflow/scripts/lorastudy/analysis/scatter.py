@@ -2,7 +2,7 @@
 
 Cells that scatter alike share their variance over the grid (``components``). One whose runs scatter far more than the
 others' (at a high alpha some runs half fail) is unstable: its (r, alpha) has no part in what the others share, and a
-comparison with it has the variance of its own seeds. So has one with an (r, alpha) that not all sets have finished.
+comparison with it has the variance of its own seeds.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,12 @@ class Scatter:
         mean: id of a run → its score.
         place: id of a run → (levels of its set, (r, alpha)).
         unstable: (r, alpha) of the unstable ones.
-        stable: (r, alpha) that share their variance.
         shared: ``components.Components``; None where there is nothing to share.
     """
 
     mean: dict
     place: dict
     unstable: frozenset
-    stable: frozenset
     shared: "components.Components | None"
 
     def variance(self, units, seeds):
@@ -62,16 +60,16 @@ class Scatter:
     def is_alone(self, units):
         """Whether all of these units keep to their own seeds.
 
-        So does one with a point that does not share, and one with a baseline: that has no seed, so that what a seed
-        does to all stays in.
+        So does one with an unstable point, and one with a baseline: that has no seed, so that what a seed does to all
+        stays in.
         """
         return self.shared is None or all(
-            any(None in runs or self.place[next(iter(runs.values()))][1] not in self.stable for _, runs in unit)
+            any(None in runs or self.place[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
             for unit in units
         )
 
     def _own(self, units, seeds, number):
-        if len(seeds) < 2:
+        if len(seeds) < SEEDS:
             return None
         of_seed = [
             sum(weight * self.mean[runs.get(seed, runs.get(None))] for unit in units for weight, runs in unit) / number
@@ -103,10 +101,10 @@ def fit(table, scores):
     loose = unstable(values)
     values[:, loose] = np.nan
     kept = _complete(np.isfinite(values))
-    stable = [columns[column] for column in kept[1]]
     levels = {name: [rows[row][place] for row in kept[0]] for place, name in enumerate(factors)}
-    shared = components.fit(values[np.ix_(*kept)], levels, stable) if len(kept[2]) >= SEEDS else None
-    return Scatter(mean, place, frozenset(columns[i] for i in np.flatnonzero(loose)), frozenset(stable), shared)
+    part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
+    shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
+    return Scatter(mean, place, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
 
 
 def unstable(values):

@@ -3,7 +3,7 @@
 import string
 from pathlib import Path
 
-from lorastudy.analysis import claims, cost, ratios, tuning
+from lorastudy.analysis import claims, collapse, cost, ratios, tuning
 from lorastudy.presentation.tables import formatting, layout
 from lorastudy.study import paper
 
@@ -31,7 +31,8 @@ def numbers(results, directory=paper.DIRECTORY):
         "TestTexts": formatting.whole(texts.iloc[0] if len(texts) else None),
         "Seeds": str(len(results.settings["grid"]["seeds"])),
         "CellsPlanned": str(len(cells)),
-        "CellsFinished": str(int(cells.status.eq("finished").sum())),
+        "CellsFinished": str(int(cells.status.isin(collapse.RAN).sum())),
+        "CellsCollapsed": str(int(cells.status.eq(collapse.COLLAPSED).sum())),
         "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
         "Margin": f"{100 * statistics['equivalence_margin']:g}",
         "DeviceHours": formatting.significant(float(cost.hours(cells).sum())),

@@ -16,7 +16,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorastudy.analysis import cost
+from lorastudy.analysis import collapse, cost
 from lorastudy.presentation import figures, rule_graph
 from lorastudy.study import assumptions, records, settings
 
@@ -383,7 +383,7 @@ def _details(results, study):
     shared, details = Shared(), {}
     curves = dict(tuple(results.curves.groupby("id", sort=False))) if len(results.curves) else {}
     texts = _test_texts(study)
-    for row in results.summary[results.summary.status.isin(["finished", "diverged"])].itertuples():
+    for row in results.summary[results.summary.status.isin([*collapse.RAN, "diverged"])].itertuples():
         directory = study / "results" / ("cells" if row.kind == "cell" else "zero_shot") / row.id
         measured = records.read_json(directory / "metrics.json")
         trained = directory / "training.json"
