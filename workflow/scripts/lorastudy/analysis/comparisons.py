@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lorastudy.analysis import collapse, contrasts, scatter, tuning
+from lorastudy.analysis.claims import measuring
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
 
 METRICS = ("accuracy", "f1", "nll")
@@ -39,13 +40,14 @@ class ComparisonError(ValueError):
     """Results that cannot be compared."""
 
 
-def build(summary, lines, statistics, study_directory="."):
+def build(summary, lines, statistics, study_directory=".", claims=True):
     """All comparisons of a study.
 
     Args:
         summary: of ``summary.build``.
         lines: of ``grid.lines``; comparisons of r and of alpha follow them.
         statistics: the configuration's block of that name.
+        claims: whether the study is about the paper, so that the comparisons of its claims are made too.
 
     Returns:
         data frame with the columns ``COLUMNS``, a row a comparison and metric. ``difference`` is a minus b as a
@@ -66,11 +68,18 @@ def build(summary, lines, statistics, study_directory="."):
     parts = []
     for view, cells in tuning.views(summary).items():
         table = contrasts.points(cells)
-        parts.append(measure(contrasts.build(table, lines, baselines), table, scores, statistics).assign(view=view))
+        wanted = contrasts.build(table, lines, baselines)
+        if claims and view == tuning.CONFIGURED:
+            wanted += measuring.build(table, baselines)
+        parts.append(measure(wanted, table, scores, statistics).assign(view=view))
+    if claims and len(parts) > 1:
+        table = contrasts.points(summary[summary.kind.eq("cell")])
+        crossed = measure(measuring.crossing(table), table, scores, statistics, ("r", "alpha", "learning_rate"))
+        parts.append(crossed.assign(view=tuning.CONFIGURED))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def measure(wanted, table, scores, statistics):
+def measure(wanted, table, scores, statistics, point=("r", "alpha")):
     """Comparisons of one view, with the columns ``COLUMNS`` but for the view.
 
     Args:
@@ -78,14 +87,16 @@ def measure(wanted, table, scores, statistics):
         table: of ``contrasts.points``, of that view.
         scores: of ``read``.
         statistics: the configuration's block of that name.
+        point: the columns whose values make a point of the layout that shares its variance.
     """
     import pandas as pd
 
-    of_runs = {metric: scatter.fit(table, values) for metric, values in scores.items()}
+    of_runs = {metric: scatter.fit(table, values, point) for metric, values in scores.items()}
     rows = [
         row
         for contrast in wanted
         for metric in scores
+        if (contrast.family, metric) != (measuring.FAMILY, "f1")  # claims are about accuracy, and nll stands beside
         if (row := compare(contrast, metric, scores[metric], of_runs[metric], statistics))
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS[1:])
@@ -138,7 +149,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
     units, seeds = contrasts.complete(contrast.members())
     if not units:
         return None
-    differences = _differences(units, seeds, scores)
+    differences = _differences(units, seeds, scores) - np.float32(contrast.offset)
     row = {
         "family": contrast.family,
         "group": contrast.group,
@@ -153,7 +164,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
         "n": differences.shape[2],
         "seeds": len(seeds),
         "units": len(units),
-        **_with_collapsed(contrast.members(), scores),
+        **_with_collapsed(contrast, scores),
     }
     estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
     if estimate is None:
@@ -214,8 +225,9 @@ def described(estimate, margin):
     }
 
 
-def _with_collapsed(units, scores):
+def _with_collapsed(contrast, scores):
     """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
+    units = contrast.members()
     lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
     if not lost:
         return {}
@@ -225,7 +237,12 @@ def _with_collapsed(units, scores):
         return np.mean([scores[run].mean(dtype=float) for run in every])
 
     whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
-    return {"collapsed": len(lost), "difference_all": float(np.mean(whole))}
+    return {"collapsed": len(lost), "difference_all": float(np.mean(whole)) - contrast.offset}
+
+
+def estimate_of(row):
+    """The ``paired.Estimate`` behind a row of the comparisons that has an interval."""
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
 
 
 def _two_runs(difference, statistics):
@@ -236,8 +253,11 @@ def _two_runs(difference, statistics):
 
 
 def _permutation(units, seeds, scores):
-    """p of exchanging the members of each unit within each seed; NaN for baselines, which have no seed."""
-    if any(None in runs for unit in units for _, runs in unit) or len({len(unit) for unit in units}) > 1:
+    """p of exchanging the members of each unit within each seed; NaN where there is nothing to exchange."""
+    sizes = {len(unit) for unit in units}
+    if any(None in runs for unit in units for _, runs in unit) or len(sizes) > 1:
+        return np.nan
+    if any(abs(sum(weight for weight, _ in unit)) > 1e-6 for unit in units):
         return np.nan
     blocks = [[scores[runs[seed]].mean(dtype=float) for _, runs in unit] for unit in units for seed in seeds]
     weights = [[weight for weight, _ in unit] for unit in units for _ in seeds]

@@ -33,6 +33,7 @@ class Contrast:
         group: within it p values are corrected together; empty if the whole family is.
         line: name of the grid's line that both are on; empty if that is not what was asked.
         common: the columns of ``tuning.POINT`` that all of it has in common.
+        offset: a number that is subtracted, where b is that number and no result.
     """
 
     family: str
@@ -44,6 +45,7 @@ class Contrast:
     group: str = ""
     line: str = ""
     common: dict = field(default_factory=dict)
+    offset: float = 0.0
 
     def members(self):
         """The units as they are averaged: lists of (weight, seed → id). Those of trends are lines, set up here."""
@@ -110,7 +112,7 @@ def build(table, lines, baselines):
             for a, b in itertools.combinations(members, 2)
         ]
     for baseline in baselines:
-        of_baseline = _as_baseline(baseline)
+        of_baseline = as_baseline(baseline)
         for _, row in table.iterrows():
             common = {name: row[name] for name in tuning.POINT}
             found.append(_pair("baseline", "point", common, row, of_baseline))
@@ -199,7 +201,7 @@ def _group(line, common):
     return f"{common['method']} {common['targets']} {common['scaling']} {line.name}"
 
 
-def _as_baseline(name):
+def as_baseline(name):
     import pandas as pd
 
     return pd.Series({"point": name, "runs": {None: name}})
