@@ -101,7 +101,7 @@ def test_without_a_network_it_says_what_was_not_checked():
 def test_a_gated_model_ends_the_command_in_a_clear_line(hub, tmp_path, snakemake):
     config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
     config["model"] = {"source": "hub", "name": "some/gated", "revision": REVISION}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", tmp_path)
     done = snakemake("-d", tmp_path, "--cores", 1, "check", check=False, HF_ENDPOINT=hub)
     assert done.returncode != 0

@@ -76,7 +76,7 @@ def configured(**changes):
                 config.setdefault(block, {})[key] = value
             else:
                 config[block] = value
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
 
     return spoil
 

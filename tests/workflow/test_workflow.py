@@ -33,7 +33,7 @@ def change(study, **changes):
     for name, value in changes.items():
         block, key = name.split("__")
         config.setdefault(block, {})[key] = value
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def test_a_finished_study_has_everything(finished_study):
@@ -105,6 +105,7 @@ def test_records_have_the_keys_that_others_rely_on(finished_study):
             "time_utc",
         }
         assert record["provenance"]["config"]["training"]["learning_rate"] == 5e-3
+        assert record["provenance"]["seed"] == 42  # training.seed and the cell's own, which is 0
     predictions = pd.read_parquet(directory / "predictions.parquet")
     assert list(predictions) == ["id", "label", "prediction", *(f"probability_{i}" for i in range(5))]
     assert metrics["metrics"]["accuracy"] == pytest.approx((predictions.label == predictions.prediction).mean())

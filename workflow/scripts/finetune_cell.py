@@ -33,7 +33,8 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         return None
     base = staging.local(base)
     hyper = settings.Training(**spec["training"])
-    initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
+    seed = hyper.seed + cell.seed
+    initial = seed if hyper.initial_seed is None else hyper.initial_seed
     lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, lora, initial)
@@ -50,13 +51,13 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         texts.label,
         hyper,
         how,
-        cell.seed if hyper.order_seed is None else hyper.order_seed,
+        seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
     if rank:
         return None  # the first process writes
     outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
-    provenance = records.provenance(spec, cell.seed, inputs)
+    provenance = records.provenance(spec, seed, inputs)
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", base_model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)

@@ -149,7 +149,7 @@ def _result(directory, spec, study, jobs):
     measured = _read(directory / "metrics.json")
     if measured is None:
         return {"status": "missing", "reason": _why_missing(jobs, study)}
-    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
+    if changed := _difference(*map(settings.with_defaults, (measured["provenance"]["config"], spec))):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "n_test": measured["n_test"]}

