@@ -14,7 +14,7 @@ from pathlib import Path
 from lorastudy.inputs import base_model, hub, package_index
 from lorastudy.inputs.sources import packaged
 from lorastudy.planning import hardware, memory
-from lorastudy.study import paper, records
+from lorastudy.study import layout, paper, records
 from lorastudy.study.errors import StudyError
 
 OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
@@ -104,7 +104,7 @@ def access(study, study_directory="."):
     wanted = (study.model.source, study.model.name, study.model.revision)
     found = records.read_json(origin) if origin.exists() else {}
     if tuple(found.get(key) for key in ("source", "name", "revision")) == wanted:
-        yield Finding("model", OK, f"{study.model.name} is in results/model/base")
+        yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
     if (place / "data" / "source.parquet").exists():
@@ -208,12 +208,12 @@ def space(study, estimate, shape, study_directory="."):
     place = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / "results" / "model" / "base").exists():
+    if not (place / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / "results" / "model" / "nf4").exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (place / "results" / "cells" / name / "adapter").exists():
+        if not (layout.cell(name, place) / "adapter").exists():
             need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
@@ -268,7 +268,7 @@ def finished(study_directory, estimate):
     """Ids of cells and baselines with a result, and the mean FLOP/s of the cells among them (None without one)."""
     done, flop, seconds = set(), 0, 0
     for name in estimate.cells:
-        directory = Path(study_directory, "results", "cells", name)
+        directory = layout.cell(name, study_directory)
         if not ((directory / "metrics.json").exists() and (directory / "training.json").exists()):
             continue
         done.add(name)
@@ -276,5 +276,5 @@ def finished(study_directory, estimate):
         if trained["status"] == "finished" and tested["evaluation"]:
             flop += estimate.finetune_flop(name) + estimate.evaluate_flop(name)
             seconds += trained["seconds"] + tested["evaluation"]["seconds"]
-    done |= {n for n in ("head", "prompt") if Path(study_directory, "results", "zero_shot", n, "metrics.json").exists()}
+    done |= {n for n in ("head", "prompt") if (layout.baseline(n, study_directory) / "metrics.json").exists()}
     return done, flop / seconds if seconds else None

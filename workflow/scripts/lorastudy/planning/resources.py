@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lorastudy.jobs import attempts
 from lorastudy.planning import hardware, memory
-from lorastudy.study import architecture
+from lorastudy.study import architecture, layout
 from lorastudy.study.errors import Cause
 
 CPU = 0.02  # and a core without GPU for this
@@ -127,11 +127,11 @@ class Estimate:
     def classes(self):
         """Number of classes; the paper's where only the data will tell."""
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
-        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
+        return len(known or _card(_version(layout.CARD)).get("labels") or range(CLASSES))
 
     def _tokens(self, split):
         """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
-        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
+        counted = _card(_version(layout.CARD)).get("splits", {}).get(split, {}).get("tokens")
         return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
 
 
