@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, sources
+from lorastudy.inputs import base_model
+from lorastudy.inputs.sources import packaged
 from lorastudy.planning import memory, resources
 from lorastudy.study import paper, records, settings
 
@@ -118,10 +119,11 @@ def _source(what, block, study_directory):
         case "hub":
             return _on_hub(what, block)
         case "packaged":
-            package = (base_model if what == "model" else sources).PACKAGED[block.name]
-            return _in_index(what, package["requirement"])
+            packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
+            return _in_index(what, packages[block.name]["requirement"])
         case "random":
-            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+            made = "weights of the shape" if what == "model" else "texts"
+            return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
             return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
         case _:
