@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lorastudy.inputs import base_model, hub, package_index
 from lorastudy.inputs.sources import packaged
-from lorastudy.planning import hardware, memory
-from lorastudy.study import layout, paper, records
+from lorastudy.planning import hardware, memory, resources
+from lorastudy.study import layout, paper, records, settings
 from lorastudy.study.errors import StudyError
 
 OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
@@ -121,7 +121,8 @@ def _source(what, block, study_directory):
             packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
             return _in_index(what, packages[block.name]["requirement"])
         case "random":
-            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+            made = "weights of the shape" if what == "model" else "texts"
+            return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
             return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
         case _:
