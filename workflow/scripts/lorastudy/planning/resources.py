@@ -164,10 +164,10 @@ def _architecture(name, version):
             not path.exists()
         ):  # the largest that is known; corrected when the model is there, before anything is submitted
             path = settings.ARCHITECTURES / "llama-3-8b.json"
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @cache
 def _card(version):
     path, time = version
-    return {} if time is None else json.loads(Path(path).read_text())
+    return {} if time is None else json.loads(Path(path).read_text(encoding="utf-8"))

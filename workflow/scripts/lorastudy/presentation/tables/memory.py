@@ -142,7 +142,7 @@ class _Cell:
 
 
 def _architecture():
-    return json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
+    return json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text(encoding="utf-8"))
 
 
 def _micro_batch(inputs):
