@@ -175,7 +175,7 @@ def _from_nothing(model, output):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
+    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text(encoding="utf-8")))
     torch.manual_seed(0)
     with device():  # eight billion random numbers take a CPU minutes
         AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)

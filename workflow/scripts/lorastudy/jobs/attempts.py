@@ -142,7 +142,7 @@ def _killed(running):
 def _memory_in_log(job):
     """Whether Slurm wrote into a job's log that it used too much memory (its state says only FAILED in some set-ups)."""
     for path in Path(".snakemake/slurm_logs").rglob(f"{job}.log"):
-        text = path.read_text(errors="replace")
+        text = path.read_text(errors="replace", encoding="utf-8")
         if "Exceeded job memory limit" in text or "oom_kill" in text or "oom-kill" in text:
             return True
     return False

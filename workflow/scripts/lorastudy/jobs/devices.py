@@ -48,7 +48,7 @@ def gpus():
     else:
         query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
         try:
-            answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+            answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=60).stdout
         except (OSError, subprocess.SubprocessError):
             return []
         rows = [re.split(r",\s*", line) for line in answer.splitlines()]

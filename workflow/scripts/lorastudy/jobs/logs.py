@@ -13,6 +13,12 @@ from lorastudy.study.errors import StudyError
 log = logging.getLogger("lorastudy")
 
 
+def any_terminal():
+    """Let a terminal that lacks a character of what is printed show another one instead, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+
+
 class Interrupted(Exception):
     """The job was asked to stop by a signal and has kept what it had. ``code`` is the exit status, 128 + signal."""
 
@@ -34,10 +40,12 @@ def to_file(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    terminal = os.fdopen(os.dup(2), "w")
-    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w") as file:
+    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lorastudy.inputs import base_model, hub, package_index
 from lorastudy.inputs.sources import packaged
-from lorastudy.planning import hardware, memory, resources
-from lorastudy.study import layout, paper, records, settings
+from lorastudy.planning import hardware, memory
+from lorastudy.study import layout, paper, records
 from lorastudy.study.errors import StudyError
 
 OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
@@ -70,7 +70,7 @@ def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+        answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=TIMEOUT).stdout
         name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         rate = _cpu_rate(dtype)

@@ -146,4 +146,4 @@ def _version(path):
 @cache
 def _card(version):
     path, time = version
-    return {} if time is None else json.loads(Path(path).read_text())
+    return {} if time is None else json.loads(Path(path).read_text(encoding="utf-8"))

@@ -149,7 +149,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "visible": visible, "code": code}
-    script, style = ((PAGE / name).read_text() for name in ("page.js", "page.css"))
+    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     full = _with_costs(results.summary, costs)
     columns = _columns(full[full.kind == "cell"])
     return environment.get_template("report.html.j2").render(
@@ -303,7 +303,7 @@ def _figure(path, study, carried):
         "name": path.stem,
         "title": _title(path.stem),
         "what": figures.describe(path.stem),
-        "caption": (study / path).with_suffix(".txt").read_text().strip(),
+        "caption": (study / path).with_suffix(".txt").read_text(encoding="utf-8").strip(),
         "width": image.width,
         "height": image.height,
         "image": base64.b64encode(held.getvalue()).decode(),

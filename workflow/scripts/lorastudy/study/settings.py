@@ -171,7 +171,7 @@ class Settings:
 @cache
 def schema():
     """The configuration's JSON schema, as a dictionary."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
 def load(config):
