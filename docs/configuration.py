@@ -61,4 +61,4 @@ def page():
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "configuration.md").write_text(page())
+    Path(REPOSITORY, "docs", "configuration.md").write_text(page(), encoding="utf-8")

@@ -45,7 +45,7 @@ TAIL = """## What the tables' numbers show
 
 def page():
     """The page as one string."""
-    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
     blocks = {name: study.block(name) for name in study.__dataclass_fields__}
     entries = assumptions.table(blocks)
     parts = [HEAD]
@@ -64,4 +64,4 @@ def page():
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "paper.md").write_text(page())
+    Path(REPOSITORY, "docs", "paper.md").write_text(page(), encoding="utf-8")

@@ -1,12 +1,10 @@
 """The shape of the large model with random weights, and the projected cost of the paper's study."""
 
-import json
-
 import pandas as pd
 from lorastudy.analysis import ratios
 from lorastudy.planning import check, projection
 from lorastudy.presentation.figures import style
-from lorastudy.study import grid, paper, settings
+from lorastudy.study import architecture, grid, paper, records
 
 from sections import studies
 
@@ -21,7 +19,7 @@ def section():
     summary = studies.read(NAME, "summary.csv")
     cells = summary[summary.kind.eq("cell")]
     done = cells[cells.status.eq("finished")]
-    card = json.loads((studies.HERE / NAME / "card.json").read_text())
+    card = records.read_json(studies.HERE / NAME / "card.json")
     steps, whole = int(done.steps.iloc[0]), -(-full.data.train_size // full.training.batch_size)
     measured = [
         {
@@ -59,17 +57,14 @@ def projected_hours():
     """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
     study, full = studies.settings_of(studies.HERE / NAME), studies.settings_of(studies.REPOSITORY)
     done = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
-    shape, classes = (
-        json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()),
-        len(full.data.labels),
-    )
+    shape, classes = architecture.named(study.model.name), len(full.data.labels)
     cells = {
         cell: paper.trainable_parameters(shape, classes, cell.targets, full.lora.head, cell.r)
         for cell in grid.cells(full.grid).values()
     }
     known = {device.name: device for device in check.known_gpus()}
     devices = [known[H100], known[A100]]
-    mean = json.loads((studies.HERE / NAME / "card.json").read_text())["splits"]["train"]["length_tokens"]["mean"]
+    mean = records.read_json(studies.HERE / NAME / "card.json")["splits"]["train"]["length_tokens"]["mean"]
     table_of = projection.hours(
         done, starts(done), cells, shape, devices,
         trained=(mean, full.data.train_size * full.training.epochs), batch_size=full.training.batch_size,

@@ -77,10 +77,11 @@ def _obstacle(decoder, modules):
 
 
 def _projections(layer):
-    if not hasattr(layer, "self_attn") or not hasattr(getattr(layer, "mlp", None), "gate_proj"):
-        return ()
-    attend, feed = layer.self_attn, layer.mlp
-    return attend.q_proj, attend.k_proj, attend.v_proj, attend.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj
+    """The seven linear layers of a Llama's decoder layer; empty for a layer that has others."""
+    attend, feed = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+    found = [getattr(attend, f"{name}_proj", None) for name in "qkvo"]
+    found += [getattr(feed, f"{name}_proj", None) for name in ("gate", "up", "down")]
+    return () if None in found else tuple(found)
 
 
 def _parts(module, name):

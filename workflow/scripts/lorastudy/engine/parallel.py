@@ -15,10 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 SCRIPTS = Path(__file__).resolve().parents[2]
 
 
-class ParallelError(ValueError):
+class ParallelError(StudyError):
     """Processes of a cell that ended with a fault."""
 
 
@@ -143,7 +145,7 @@ def _child(script, arguments):
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     try:
-        module.main(**json.loads(Path(arguments).read_text()))
+        module.main(**json.loads(Path(arguments).read_text(encoding="utf-8")))
     except logs.Interrupted as stop:
         print(stop, file=sys.stderr, flush=True)
         os._exit(stop.code)  # without waiting for processes that have ended already

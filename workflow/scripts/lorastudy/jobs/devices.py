@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.jobs import slurm
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -24,7 +25,7 @@ PRETENDED = "LORASTUDY_PRETENDED_GPUS"  # for tests: megabytes of each pretended
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class DeviceError(ValueError):
+class DeviceError(StudyError):
     """A GPU that cannot be had."""
 
 
@@ -47,7 +48,7 @@ def gpus():
     else:
         query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
         try:
-            answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+            answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=60).stdout
         except (OSError, subprocess.SubprocessError):
             return []
         rows = [re.split(r",\s*", line) for line in answer.splitlines()]

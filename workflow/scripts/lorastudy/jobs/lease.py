@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lorastudy.jobs import slurm
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -28,7 +29,7 @@ SILENT = 120  # seconds without renewal after which Slurm's word counts; file sy
 DEAD = 300  # seconds without renewal after which a lease is abandoned in any case; its holder stops if it wakes up
 
 
-class LeaseError(ValueError):
+class LeaseError(StudyError):
     """A cell that another job holds, or took over from this one."""
 
 
@@ -95,7 +96,7 @@ class Lease:
         own = self.path.with_name(f".{self.path.name}.{self.holder['token']}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            own.write_text(json.dumps(self.holder, indent=2) + "\n")
+            own.write_text(json.dumps(self.holder, indent=2) + "\n", encoding="utf-8")
             os.link(own, self.path)
         except (FileExistsError, FileNotFoundError):  # held; or somebody else made or removed the directory meanwhile
             if self.path.parent.is_file():
@@ -154,7 +155,7 @@ def held(name, directory=DIRECTORY, wait=True):
 def read(path):
     """Holder of a lease; None if there is none."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
 
@@ -194,7 +195,7 @@ def who(holder):
 def started(pid):
     """Start of a process in clock ticks since boot, so that a reused number is not taken for it; None if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (OSError, IndexError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])

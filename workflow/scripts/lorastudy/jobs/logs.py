@@ -8,7 +8,15 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 log = logging.getLogger("lorastudy")
+
+
+def any_terminal():
+    """Let a terminal that lacks a character of what is printed show another one instead, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
 
 
 class Interrupted(Exception):
@@ -32,10 +40,12 @@ def to_file(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    terminal = os.fdopen(os.dup(2), "w")
-    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w") as file:
+    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
     )
@@ -49,7 +59,7 @@ def to_file(path):
     except Interrupted as stop:
         _end(terminal, str(stop), stop.code)
     except Exception as fault:
-        if isinstance(fault, ValueError) and type(fault).__module__.startswith("lorastudy"):
+        if isinstance(fault, StudyError):
             log.error("%s", fault)
             _end(terminal, str(fault), 1)
         traceback.print_exc()

@@ -22,7 +22,7 @@ def table(settings, file=FILE):
     import yaml
 
     rows = []
-    for entry in yaml.safe_load(file.read_text()):
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
         key = entry.get("key", "")
         if key and "instead" in entry and _look_up(settings, key) is None:
             key = entry["instead"]

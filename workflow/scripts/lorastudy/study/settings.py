@@ -16,6 +16,8 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
+from lorastudy.study.errors import StudyError
+
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 ARCHITECTURES = REPOSITORY / "resources" / "architectures"
@@ -27,7 +29,7 @@ RANDOM_DATA = ("review-lengths",)
 LATER = {"training": ("seed",)}
 
 
-class ConfigError(ValueError):
+class ConfigError(StudyError):
     """A fault in the configuration that the user can mend; its text has one line a fault."""
 
 
@@ -173,7 +175,7 @@ class Settings:
 @cache
 def schema():
     """The configuration's JSON schema, as a dictionary."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
 def load(config):
