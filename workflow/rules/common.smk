@@ -38,7 +38,7 @@ SETTINGS = checked(settings.load, config)
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(base_model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
 
 

@@ -5,7 +5,12 @@ import sys
 from lorastudy.planning import check, resources
 from lorastudy.study import architecture, grid, records, settings
 
-MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MARKS = {
+    check.OK: "[green]ok[/]",
+    check.NOTE: "[yellow]note[/]",
+    check.FAULT: "[red bold]fault[/]",
+    check.UNKNOWN: "[yellow]not checked[/]",
+}
 MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
@@ -28,7 +33,7 @@ def main(config, log):
     shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices

@@ -1,5 +1,6 @@
 """The base model, its quantized form, its classification head and its adapters."""
 
+import logging
 from pathlib import Path
 
 from lorastudy.engine import attention, decoder
@@ -9,6 +10,8 @@ from lorastudy.study import records
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 HEAD = "score"
+
+log = logging.getLogger("lorastudy")
 
 
 def load_classifier(directory, classes, dtype, seed, on=None):
@@ -25,46 +28,82 @@ def load_classifier(directory, classes, dtype, seed, on=None):
         transformers ``…ForSequenceClassification`` with packed attention.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    attention.register()
-    config = AutoConfig.from_pretrained(directory, num_labels=classes)
+    config = _configuration(directory, num_labels=classes)
     if config.pad_token_id is None:
         # Nothing here is ever padded, but whoever loads the adapter with plain transformers needs one.
-        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention.NAME,
-        device_map={"": on or base_model.device()},
-        use_safetensors=True,
-    )
-    model.config.use_cache = False
-    model.requires_grad_(False)
+        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory), config.vocab_size)
+    model = _load(AutoModelForSequenceClassification, directory, config, dtype, on, new=f"{HEAD}.weight")
     head = getattr(model, HEAD)
     fresh = torch.empty(head.weight.shape, dtype=torch.float32)
-    fresh.normal_(std=config.get_text_config().initializer_range, generator=torch.Generator().manual_seed(seed))
+    fresh.normal_(std=config.initializer_range, generator=torch.Generator().manual_seed(seed))
     head.weight.data = fresh.to(head.weight.device)
     set_training(model, False)
     return model
 
 
 def load_language_model(directory, dtype, on=None):
-    """The base model under its own language-model head, with packed attention, frozen."""
-    import torch
+    """The base model under its own language-model head, with packed attention, frozen.
+
+    Raises:
+        base_model.ModelError: it has none.
+    """
     from transformers import AutoModelForCausalLM
 
+    return _load(AutoModelForCausalLM, directory, _configuration(directory), dtype, on).eval()
+
+
+def _configuration(directory, **changes):
+    """The base model's configuration, as it computes here.
+
+    Its own dropout is off: the base is frozen, and a result must not depend on how texts are packed. A padding token
+    beyond the embedding, which transformers would not load, is none.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, **changes)
+    for key, value in config.to_dict().items():
+        if "drop" in key and isinstance(value, (int, float)) and value:
+            log.info("the base model's own %s of %s is switched off", key, value)
+            setattr(config, key, type(value)(0))
+    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
+        config.pad_token_id = None
+    return config
+
+
+def _load(kind, directory, config, dtype, on, new=None):
+    """A model with packed attention, frozen, all of its weights read from ``directory``.
+
+    Args:
+        kind: auto class of transformers.
+        new: name of the weights that are drawn anew by the caller, whether the files have them (of a classifier that
+            was fine-tuned before, with any number of classes) or not.
+
+    Raises:
+        base_model.ModelError: the files lack weights, which transformers would draw at random.
+    """
+    import torch
+
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(
+    model, read = kind.from_pretrained(
         directory,
+        config=config,
         dtype=getattr(torch, dtype),
         attn_implementation=attention.NAME,
         device_map={"": on or base_model.device()},
         use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    lost = sorted({*read["missing_keys"], *(name for name, *_ in read["mismatched_keys"])} - {new})
+    if lost:
+        raise base_model.ModelError(
+            f"the weights in {directory} are not all of a {type(model).__name__}: {lost[0]} is missing or of another size, "
+            f"the first of {len(lost)}; take a model that was saved whole."
+        )
     model.config.use_cache = False
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False)
 
 
 def quantize(directory, output, dtype):
@@ -83,6 +122,7 @@ def quantize(directory, output, dtype):
     # the decoder alone: heads are drawn anew for every cell, and are never quantized
     model = AutoModel.from_pretrained(
         directory,
+        config=_configuration(directory),
         dtype=getattr(torch, dtype),
         device_map={"": base_model.device()},
         use_safetensors=True,
@@ -229,10 +269,13 @@ def checkpoint_layers(model, count):
     if fast := decoder.fused(model):
         fast.checkpointed_layers = count
         return
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
     if count:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
-    for index, layer in enumerate(getattr(classifier, classifier.base_model_prefix).layers):
+    layers = [module for module in classifier.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for index, layer in enumerate(layers):
         layer.gradient_checkpointing = index < count
 
 
