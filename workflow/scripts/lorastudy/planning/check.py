@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.inputs import base_model, sources
+from lorastudy.jobs import nvidia
 from lorastudy.planning import memory, resources
 from lorastudy.study import paper, records, settings
 
@@ -67,16 +68,14 @@ def known_gpus():
 
 def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=TIMEOUT).stdout
-        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
+    if not found:
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
+    name, size, watts = found[0]
     peak = next((peak for known, peak in resources.PEAK.items() if known in name.lower()), resources.UNKNOWN)
-    limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, peak * 1e12 * GPU_UTILISATION, limit)
+    gib = float(size or nvidia.machine_memory_mb()) / 1024
+    return Device(f"this {name}", gib, peak * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
@@ -170,7 +169,7 @@ def _explain(what, called, block, fault):
 def _in_index(what, requirement):
     """Whether the package index has a pinned package."""
     name, version = requirement.split("==")
-    command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
+    command = [sys.executable, "-P", "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=2 * TIMEOUT)
     except subprocess.TimeoutExpired:
