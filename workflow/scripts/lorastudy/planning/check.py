@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lorastudy.inputs import base_model, families, hub, model_files, package_index
 from lorastudy.inputs.sources import packaged
+from lorastudy.jobs import nvidia
 from lorastudy.planning import hardware, memory
 from lorastudy.study import layout, paper, records
 from lorastudy.study.errors import StudyError
@@ -69,15 +70,13 @@ def known_gpus():
 
 def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=TIMEOUT).stdout
-        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
+    if not found:
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
-    limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, hardware.peak(name) * 1e12 * GPU_UTILISATION, limit)
+    name, size, watts = found[0]
+    gib = float(size or nvidia.machine_memory_mb()) / 1024
+    return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
