@@ -211,7 +211,7 @@ def test_local_directory_is_linked_not_copied(tiny_base, tmp_path):
 
 
 def test_no_room_says_how_much_is_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr(model.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(3 * 2**30))
+    monkeypatch.setattr(base_model.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(3 * 2**30))
     with pytest.raises(base_model.ModelError, match=r"16.0 GiB are needed and 3.0 GiB are free"):
         base_model.require_space(tmp_path / "later" / "base", 16 * 2**30, "the weights")
 
