@@ -3,7 +3,9 @@
 import logging
 from pathlib import Path
 
-from lorastudy.engine import attention, decoder
+import torch
+
+from lorastudy.engine import attention, decoder, dropout
 from lorastudy.inputs import base_model
 from lorastudy.study import records
 
@@ -27,7 +29,6 @@ def load_classifier(directory, classes, dtype, seed, on=None):
     Returns:
         transformers ``…ForSequenceClassification`` with packed attention.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     config = _configuration(directory, num_labels=classes)
@@ -83,7 +84,6 @@ def _load(kind, directory, config, dtype, on, new=None):
     Raises:
         base_model.ModelError: the files lack weights, which transformers would draw at random.
     """
-    import torch
 
     attention.register()
     model, read = kind.from_pretrained(
@@ -114,7 +114,6 @@ def quantize(directory, output, dtype):
     Args:
         dtype: name of the number format that the weights are expanded to in computation.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
 
     size = sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
@@ -175,7 +174,6 @@ def add_adapters(model, cell, lora, seed=None, *, fused=True):
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    import torch
     from peft import get_peft_model
 
     torch.manual_seed(cell.seed if seed is None else seed)
@@ -235,6 +233,7 @@ def _compute_dtype(model):
 def _settle_dtypes(peft_model, trainable):
     """The head and its pair in float32. Adapters in the format of the computation (no cast of every input), except
     where they are trained by the fused decoder, which rounds its float32 parameters itself."""
+    dropout.install(peft_model)
     compute = _compute_dtype(peft_model)
     masters = trainable and decoder.fused(peft_model)
     for name, parameter in peft_model.named_parameters():
@@ -261,6 +260,7 @@ def set_training(model, training):
 def classify(model, pack):
     """Logits of each text of a pack, float32, shape (texts, classes): the last token's hidden state through the head."""
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
+    dropout.enter(classifier, pack)
     return getattr(classifier, HEAD)(last_hidden_states(classifier, pack).float())
 
 
@@ -306,7 +306,6 @@ def count_parameters(architecture, classes, cell, lora):
     Returns:
         (trainable, all), as PEFT counts: adapters and both copies of the head are in ``all``.
     """
-    import torch
     from peft import get_peft_model
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

@@ -16,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from lorastudy.engine import batching, energy, model, parallel
+from lorastudy.engine import batching, dropout, energy, model, parallel
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.jobs import logs
 from lorastudy.planning import memory
@@ -351,7 +351,9 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         pending = None
         for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
+                loss = _gradient(
+                    peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop, (seed, index)
+                )
             except _Stopped:
                 if pending and not settle(pending):
                     break
@@ -417,7 +419,7 @@ class _Seen:
         return self.values.tolist()
 
 
-def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
+def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop, key):
     """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
     out. Random states are as before where it stops half-way."""
     import torch
@@ -434,7 +436,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 break
             try:
                 picked = [chosen[i] for i in members]
-                pack = batching.pack([texts[i] for i in picked], place)
+                keys = dropout.keys(*key, picked, [lengths[i] for i in picked])
+                pack = batching.pack([texts[i] for i in picked], place, keys)
                 target = torch.tensor([int(labels[i]) for i in picked], device=place)
                 loss = F.cross_entropy(model.classify(peft_model, pack), target, reduction="sum") / len(chosen)
                 loss.backward()
