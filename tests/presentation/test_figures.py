@@ -530,7 +530,9 @@ def test_captions_say_what_one_seed_leaves_open(study):
     _, results = study()
     _, caption = drawn("alpha_trend", results)
     assert "Synthetic study; n = 300 test texts, the same for all; 1 seed (0)." in caption
-    assert "95% intervals over the test texts (percentile bootstrap, 200 resamples)" in caption
+    assert (
+        "95% intervals over the test texts (of accuracy Wilson's, else percentile bootstrap, 200 resamples)" in caption
+    )
     assert "how much runs with other seeds would differ is not in them" in caption
     assert "at r = 8, learning rate 0.001" in caption
     assert "Without a value" not in caption

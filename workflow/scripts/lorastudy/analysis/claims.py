@@ -358,22 +358,28 @@ def _costs(cells, directory):
             verdict = SUPPORTED if (ratio.value - 1) * side > 0 else CONTRADICTED
         pairs = ratios.matched(cells, column)
         what = f"peak of the {pairs.memory_meter.iloc[0]}" if name == "memory" else "time of the training loop"
-        if name == "time" and (crowd := ratios.crowd(cells[cells.status.eq("finished")])):
-            what += f", {crowd} processes at a time on one GPU"
+        if ratio.shared:
+            what += f", {ratio.shared} processes at a time on one GPU"
+        elif name == "time" and ratios.crowd(cells[cells.status.eq("finished")]):
+            what += ", of pairs that had their GPU to themselves"
         found = f"Ratio QLoRA / LoRA {ratio.value:.3g}"
-        found += f" [{ratio.low:.3g}, {ratio.high:.3g}]" if ratio.pairs > 1 else " (one pair, no interval)"
+        if not math.isnan(ratio.low):
+            found += f" [{ratio.low:.3g}, {ratio.high:.3g}]"
+        elif ratio.pairs == 1:
+            found += " (one pair, no interval)"
         yield Claim(
             **claim,
             verdict=verdict,
-            found=f"{found} over {_count(ratio.pairs, 'matched pair')} of runs ({what}, {', '.join(sorted(set(pairs.device)))}).",
+            found=f"{found} over {_count(ratio.pairs, 'matched pair')} ({what}, {', '.join(sorted(set(pairs.device)))})"
+            f"{'; times of runs side by side decide nothing' * bool(ratio.shared)}.",
             value=ratio.value,
             low=ratio.low,
             high=ratio.high,
             unit="ratio",
-            test="t on the logarithms of matched ratios",
+            test="" if math.isnan(ratio.p) else "t on the logarithms of matched ratios, over conditions",
             p_supported=ratio.p if (ratio.value - 1) * side > 0 else 1 - ratio.p / 2,
             p_contradicted=ratio.p if (ratio.value - 1) * side < 0 else 1 - ratio.p / 2,
-            seeds=int(pairs.seed.nunique()),
+            seeds=ratio.seeds,
             units=ratio.pairs,
         )
 

@@ -108,6 +108,7 @@ def _tuned(results, look, axis):
         f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(line)}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
+        *tuning.edge_notes(results.summary),
         captions.sample(results, every),
         captions.intervals(results, points[tuning.TUNED]),
         captions.cut(drawn, {"accuracy": reach}),
