@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from lorastudy.analysis import claims, comparisons  # noqa: E402
 from lorastudy.statistics import paired  # noqa: E402
+from lorastudy.study import grid  # noqa: E402
 from scipy.stats import binom, norm  # noqa: E402
 
 STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
@@ -28,8 +29,12 @@ SHARED = 0.7  # correlation of two classifiers over the texts
 SPREAD = 0.01  # standard deviation of a run around its cell's accuracy
 TOGETHER = 0.5  # part of that variance that all runs of a seed share
 STATISTICS = {"equivalence_margin": MARGIN, "resamples": 100, "seed": 0}
-GRID = {"methods": ["lora", "qlora"], "targets": ["attention", "all-linear"], "r": [4, 8, 16], "alpha": [16, 32, 64]}
-LINES = [(4, 32), (8, 32), (16, 32), (8, 16), (8, 64)]
+GRID = {"methods": ["lora", "qlora"], "targets": ["attention", "all-linear"]}
+LINES = (
+    grid.Line("r", "r", ((4, 32), (8, 32), (16, 32))),
+    grid.Line("alpha", "alpha", ((8, 16), (8, 32), (8, 64))),
+)
+POINTS = list(dict.fromkeys(point for line in LINES for point in line.points))
 
 
 def cells():
@@ -37,7 +42,7 @@ def cells():
         {"method": method, "targets": targets, "r": r, "alpha": float(alpha), "scaling": "standard"}
         for method in GRID["methods"]
         for targets in GRID["targets"]
-        for r, alpha in LINES
+        for r, alpha in POINTS
     ]
 
 
@@ -146,7 +151,7 @@ def one_study(generator, accuracy, table, contrasts, families, spread, counts, v
         counts[family].about_cells = all(about_cells[group].all() for group in groups.values())
         counts[family].intervals += sum(map(len, groups.values()))
         counts[family].families += len(groups)
-    for claim in claims.about_accuracy(rows.assign(view="configured"), GRID, MARGIN):
+    for claim in claims.about_accuracy(rows.assign(view="configured"), GRID, LINES, MARGIN):
         verdicts[claim.claim][claim.verdict] += 1
     tally = counts["accuracy of a point"]
     for name, runs in zip(table.point, table.runs):
@@ -199,7 +204,7 @@ def simulate(accuracy, seeds, spread, studies, seed):
     generator = np.random.default_rng(seed)
     counts, verdicts = defaultdict(Tally), defaultdict(no_verdicts)
     table = points(seeds)
-    contrasts = comparisons.contrasts(table, ["head"])
+    contrasts = comparisons.contrasts(table, LINES, ["head"])
     families = defaultdict(lambda: defaultdict(list))
     for position, contrast in enumerate(contrasts):
         families[contrast.family][contrast.group].append(position)

@@ -12,6 +12,7 @@ import numpy as np
 
 from lorastudy.analysis import tuning
 from lorastudy.statistics import metrics, paired
+from lorastudy.study import grid
 
 METRICS = ("accuracy", "f1")
 # the later one is a, so that differences read: QLoRA to LoRA, attention to all linear layers, small to large
@@ -28,7 +29,7 @@ TESTS = {
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
-    "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
+    "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "reason", "only_a", "only_b",
     "bootstrap_low", "bootstrap_high", "n", "seeds", "units", "runs",
 ]  # fmt: skip
@@ -44,7 +45,7 @@ class Contrast:
 
     Attributes:
         family: kind of comparison: ``method``, ``targets``, ``scaling`` (all else equal), ``r_step`` and
-            ``alpha_step`` (neighbouring values), ``r_pair`` and ``alpha_pair`` (any two of a line), ``set_pair`` (any
+            ``alpha_step`` (neighbouring points of a line), ``r_pair`` and ``alpha_pair`` (any two of a line), ``set_pair`` (any
             two of method and target set at one r and alpha), ``baseline``, ``r_trend`` and ``alpha_trend`` (change
             along the regression line on log2, from the lowest value to the highest); ``pooled_…`` is the average of
             one of these over all else.
@@ -52,6 +53,7 @@ class Contrast:
         a_value, b_value: the values in which a and b differ.
         units: what is averaged: each a list of (weight, point).
         group: within it p values are corrected together; empty if the whole family is.
+        line: name of the grid's line that both are on; empty if that is not what was asked.
         common: the columns of ``tuning.POINT`` that all of it has in common.
     """
 
@@ -62,6 +64,7 @@ class Contrast:
     b_value: object
     units: list
     group: str = ""
+    line: str = ""
     common: dict = field(default_factory=dict)
 
 
@@ -85,11 +88,12 @@ def points(cells):
     return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
 
 
-def build(summary, statistics, study_directory="."):
+def build(summary, lines, statistics, study_directory="."):
     """All comparisons of a study.
 
     Args:
         summary: of ``summary.build``.
+        lines: of ``grid.lines``; comparisons of r and of alpha follow them.
         statistics: the configuration's block of that name.
 
     Returns:
@@ -106,7 +110,7 @@ def build(summary, statistics, study_directory="."):
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
     parts = [
-        measure(contrasts(points(cells), baselines), scores, statistics).assign(view=view)
+        measure(contrasts(points(cells), lines, baselines), scores, statistics).assign(view=view)
         for view, cells in tuning.views(summary).items()
     ]
     return pd.concat(parts, ignore_index=True)[COLUMNS]
@@ -159,26 +163,30 @@ def read(summary, study_directory="."):
     return scores
 
 
-def contrasts(table, baselines):
+def contrasts(table, lines, baselines):
     """All contrasts of one view.
 
     Args:
         table: of ``points``.
+        lines: of ``grid.lines``.
         baselines: ids of the baselines that have a result.
     """
     found = []
-    for axis in ("method", "targets", "scaling", "r", "alpha"):
-        lines = list(_lines(table, axis))
-        numeric = axis not in ORDER
-        pairs = [(common, a, b) for common, line in lines for a, b in _pairs(line)]
-        if numeric:
-            steps = [(common, line[i + 1], line[i]) for common, line in lines for i in range(len(line) - 1)]
-            found += [_pair(f"{axis}_step", axis, *step) for step in steps]
-            found += [_pair(f"{axis}_pair", axis, *pair, group=_line_name(axis, pair[0])) for pair in pairs]
-            found += _trends(axis, lines)
-        else:
-            found += [_pair(axis, axis, *pair) for pair in pairs]
-        found += _pooled(axis, pairs, f"pooled_{axis}_pair" if numeric else f"pooled_{axis}")
+    for axis in ORDER:
+        pairs = [pair for common, members in _alike(table, axis) for pair in _pairs(members, common)]
+        found += [_pair(axis, axis, *pair) for pair in pairs]
+        found += _pooled(axis, pairs, f"pooled_{axis}")
+    for axis in grid.AXES:
+        along = [part for line in lines for part in line.along(axis)]
+        members = [found for line in along for found in _along(table, line)]
+        pairs = [(line, pair) for line, common, points in members for pair in _pairs(points, common)]
+        steps = [(line, common, b, a) for line, common, points in members for a, b in itertools.pairwise(points)]
+        found += [_pair(f"{axis}_step", axis, common, a, b, line=line.name) for line, common, a, b in steps]
+        found += [
+            _pair(f"{axis}_pair", axis, *pair, group=_group(line, pair[0]), line=line.name) for line, pair in pairs
+        ]
+        found += _trends(axis, members)
+        found += _pooled(axis, [pair for _, pair in pairs], f"pooled_{axis}_pair")
     for (r, alpha, scaling), group in table.groupby(["r", "alpha", "scaling"], sort=False):
         common = {"r": r, "alpha": alpha, "scaling": scaling}
         members = [row for _, row in group.iterrows()]
@@ -199,24 +207,34 @@ def contrasts(table, baselines):
     return found
 
 
-def _lines(table, axis):
-    """Points that differ in ``axis`` alone: what they have in common, and they in order."""
+def _alike(table, axis):
+    """Points that differ in ``axis`` (a key of ``ORDER``) alone: what they have in common, and they in order."""
     others = [name for name in tuning.POINT if name != axis]
-    for key, line in table.groupby(others, sort=False):
-        place = line[axis].map(ORDER[axis].index) if axis in ORDER else line[axis]
-        if len(line) > 1:
-            ordered = line.iloc[place.argsort(kind="stable")]
+    for key, group in table.groupby(others, sort=False):
+        if len(group) > 1:
+            ordered = group.iloc[group[axis].map(ORDER[axis].index).argsort(kind="stable")]
             yield dict(zip(others, key, strict=True)), [row for _, row in ordered.iterrows()]
 
 
-def _pairs(line):
-    return [(a, b) for b, a in itertools.combinations(line, 2)]
+def _along(table, line):
+    """The points on a line of each method, target set and scaling: line, what they have in common, and they in order."""
+    on = [point in line.points for point in zip(table.r, table.alpha)]
+    sets = ["method", "targets", "scaling"]
+    for key, group in table[on].groupby(sets, sort=False):
+        if len(group) > 1:
+            common = dict(zip(sets, key, strict=True))
+            common |= {name: group[name].iloc[0] for name in grid.AXES if group[name].nunique() == 1}
+            ordered = group.iloc[group[line.varies].argsort(kind="stable")]
+            yield line, common, [row for _, row in ordered.iterrows()]
 
 
-def _pair(family, axis, common, a, b, group=""):
-    return Contrast(
-        family, a.point, b.point, a[axis], b[axis], [[(1, a.runs), (-1, b.runs)]], group=group, common=common
-    )
+def _pairs(members, common):
+    return [(common, a, b) for b, a in itertools.combinations(members, 2)]
+
+
+def _pair(family, axis, common, a, b, group="", line=""):
+    units = [[(1, a.runs), (-1, b.runs)]]
+    return Contrast(family, a.point, b.point, a[axis], b[axis], units, group, line, common)
 
 
 def _pooled(axis, pairs, family):
@@ -229,41 +247,40 @@ def _pooled(axis, pairs, family):
     ]
 
 
-def _trends(axis, lines):
+def _trends(axis, members):
     """Change along the regression line on log2 of the axis: of each method and target set, and of all.
 
     With several lines of a method and target set (a full grid has one at each value of the other axis) it is their
     average.
     """
     together = {}
-    for common, line in lines:
+    for line, common, points in members:
         key = (common["method"], common["targets"], common["scaling"])
-        together.setdefault(key, []).append((common, line))
-    found, everything = [], []
+        together.setdefault(key, []).append((line, common, points))
+    found = []
     for (method, targets, scaling), group in together.items():
-        everything += [line for _, line in group]
         common = {"method": method, "targets": targets, "scaling": scaling}
-        for other in ("r", "alpha"):
-            if other != axis and len(group) == 1:
-                common[other] = group[0][0][other]
-        found.append(_trend(f"{axis}_trend", axis, [line for _, line in group], common))
+        line = group[0][0].name if len(group) == 1 else ""
+        if len(group) == 1:
+            common = group[0][1]
+        found.append(_trend(f"{axis}_trend", axis, [points for _, _, points in group], common, line))
+    everything = [points for _, _, points in members]
     return found + ([_trend(f"pooled_{axis}_trend", axis, everything, {})] if everything else [])
 
 
-def _trend(family, axis, lines, common):
+def _trend(family, axis, lines, common, name=""):
     low, high = (side(row[axis] for line in lines for row in line) for side in (min, max))
     # The weights depend on which points have a result: they are set where the results are known.
     units = [[(float(np.log2(row[axis])), row.runs) for row in line] for line in lines]
-    return Contrast(family, _value(axis, high), _value(axis, low), high, low, units, common=common)
+    return Contrast(family, _value(axis, high), _value(axis, low), high, low, units, line=name, common=common)
 
 
 def _value(axis, value):
     return str(value) if axis in ORDER else f"{axis}={value:g}"
 
 
-def _line_name(axis, common):
-    other = "alpha" if axis == "r" else "r"
-    return f"{common['method']} {common['targets']} {other}={common[other]:g} {common['scaling']}"
+def _group(line, common):
+    return f"{common['method']} {common['targets']} {common['scaling']} {line.name}"
 
 
 def _as_baseline(name):
@@ -286,6 +303,7 @@ def _measure(contrast, scores, statistics):
         row = {
             "family": contrast.family,
             "group": contrast.group,
+            "line": contrast.line,
             "metric": metric,
             "a": contrast.a,
             "b": contrast.b,
