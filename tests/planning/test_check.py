@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import synthetic
 import yaml
-from lorastudy.planning import check, memory, resources
-from lorastudy.study import grid, settings
+from lorastudy.planning import check, hardware, memory, resources
+from lorastudy.study import architecture, grid, settings
 from lorastudy.study.settings import REPOSITORY
 
 REVISION = "a" * 40
@@ -86,14 +86,16 @@ def test_what_the_hub_answers_in_words(hub):
     assert found["fine"] == "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"
     assert found["gated"].startswith("fault: `model.name` 'some/gated' is gated: accept its terms")
     assert found["missing"].startswith("fault: `model.name` 'some/missing' is not on the hub, or is private")
-    assert found["unpinned"].startswith(f"fault: `model.revision` {REVISION} is not a commit of some/unpinned")
+    assert found["unpinned"].startswith(f"fault: `model.revision` {REVISION} does not exist in some/unpinned")
     assert found["pickled"].startswith("fault: `model.name` 'some/pickled' has no safetensors weights")
-    assert found["broken"].startswith("not checked: `model.name` 'some/broken': the hub answered with status 500")
+    assert found["broken"].startswith(
+        "not checked: `model.name` 'some/broken' cannot be fetched: the hub answered with status 500"
+    )
 
 
 def test_without_a_network_it_says_what_was_not_checked():
     (line,) = ask("http://127.0.0.1:9", "data=some/set")
-    assert line.startswith("not checked: `data.name` 'some/set': the hub was not reached (")
+    assert line.startswith("not checked: `data.name` 'some/set' cannot be fetched: the hub was not reached (")
     (line,) = ask("http://127.0.0.1:9", "data=some/set", HF_HUB_OFFLINE="1")
     assert line == "not checked: `data.name` 'some/set': HF_HUB_OFFLINE is set, so that the hub was not asked."
 
@@ -137,8 +139,9 @@ def paper_study():
 
 def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     cells = grid.cells(paper_study.grid)
-    shape, origin = check.architecture(paper_study, REPOSITORY / "nowhere")
-    assert (shape["hidden_size"], origin) == (4096, "resources/architectures/llama-3-8b.json")
+    base = architecture.of_study(paper_study.model, REPOSITORY / "nowhere")
+    shape = base.config
+    assert (shape["hidden_size"], base.origin) == (4096, "resources/architectures/llama-3-8b.json")
     rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
     assert len(rows) == 2 * 2 * 7
@@ -150,7 +153,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
 def test_a_gpu_that_is_too_small_is_a_fault(paper_study):
     from check_study import memory_findings
 
-    shape, _ = check.architecture(paper_study, REPOSITORY / "nowhere")
+    shape = architecture.of_study(paper_study.model, REPOSITORY / "nowhere").config
     small = check.Device("this small GPU", 8.0, 1e12, None)
     estimate = resources.Estimate(paper_study, grid.cells(paper_study.grid))
     rows = check.fits(paper_study, estimate, [*check.known_gpus(), small], shape)
@@ -166,7 +169,7 @@ def test_a_gpu_that_is_too_small_is_a_fault(paper_study):
 def test_disk_counts_only_what_is_still_to_come(tmp_path, monkeypatch):
     study = settings.load(synthetic.config())
     cells = grid.cells(study.grid)
-    shape, _ = check.architecture(study, tmp_path)
+    shape = architecture.of_study(study.model, tmp_path).config
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(check.shutil, "disk_usage", lambda place: usage(10**12, 0, 10**12))
     assert check.space(study, resources.Estimate(study, cells), shape, tmp_path).state == check.OK
@@ -237,7 +240,7 @@ def test_a_short_text_fits_a_model_of_two_layers():
     [
         ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
         ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
-        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, resources.UNKNOWN, None),
+        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, hardware.UNKNOWN, None),
     ],
 )
 def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):

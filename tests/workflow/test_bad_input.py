@@ -20,6 +20,7 @@ import pytest
 import yaml
 from lorastudy.inputs import base_model, data
 from lorastudy.study import records, settings
+from lorastudy.study.errors import DiskFull
 from lorastudy.study.settings import REPOSITORY
 
 FAULTS_OF_THE_USER = (settings.ConfigError, data.DataError, base_model.ModelError, records.PlaceError)
@@ -192,9 +193,7 @@ def test_no_room_for_the_model(study, monkeypatch, tmp_path, block):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(2**29))
     configured(model=block)(study)
-    with pytest.raises(
-        base_model.ModelError, match=r"no room for .*: \d+\.\d GiB are needed and 0.5 GiB are free in .*; make"
-    ):
+    with pytest.raises(DiskFull, match=r"no room for .*: \d+\.\d GiB are needed and 0.5 GiB are free in .*; make"):
         fetch_base(study)
     assert not list(study.glob("results/model/base/*"))
 
@@ -276,7 +275,7 @@ def test_a_gated_model_and_data_that_are_not_on_the_hub(study, snakemake, hub, t
         study, snakemake, "--cores", 2, "--keep-going", "results/data/card.json",
         HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "hf"), NO_PROXY="127.0.0.1", HF_TOKEN="hf_secret",
     )  # fmt: skip
-    require_a_line(said, r"`model.name` 'someone/gated' is gated: accept its licence .*`hf auth login` or set HF_TOKEN")
+    require_a_line(said, r"`model.name` 'someone/gated' is gated: accept its terms .*`hf auth login` or set HF_TOKEN")
     require_a_line(
         said, r"`data.name` 'someone/texts' is not on the hub, or is private and HF_TOKEN is not set; correct"
     )

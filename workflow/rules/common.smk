@@ -14,6 +14,7 @@ from lorastudy.inputs import base_model
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
 from lorastudy.study import grid, records, settings
+from lorastudy.study.errors import StudyError
 
 
 def checked(step, *arguments):
@@ -23,14 +24,7 @@ def checked(step, *arguments):
     """
     try:
         return step(*arguments)
-    except (
-        settings.ConfigError,
-        study_data.DataError,
-        base_model.ModelError,
-        records.PlaceError,
-        lease.LeaseError,
-        slurm.SlurmError,
-    ) as fault:
+    except StudyError as fault:
         raise SystemExit(str(fault)) from None
 
 

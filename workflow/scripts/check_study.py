@@ -3,7 +3,7 @@
 import sys
 
 from lorastudy.planning import check, resources
-from lorastudy.study import grid, records, settings
+from lorastudy.study import architecture, grid, records, settings
 
 MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
 MISSING = "–"
@@ -24,7 +24,8 @@ def main(config, log):
         console.width = WIDTH
     study = settings.load(config)
     cells = grid.cells(study.grid)
-    shape, origin = check.architecture(study)
+    base = architecture.of_study(study.model)
+    shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
     findings = [*check.access(study), check.space(study, estimate, shape)]

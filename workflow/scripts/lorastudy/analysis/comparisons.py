@@ -13,6 +13,7 @@ import numpy as np
 from lorastudy.analysis import tuning
 from lorastudy.statistics import metrics, paired
 from lorastudy.study import grid
+from lorastudy.study.errors import StudyError
 
 METRICS = ("accuracy", "f1")
 # the later one is a, so that differences read: QLoRA to LoRA, attention to all linear layers, small to large
@@ -35,7 +36,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-class ComparisonError(ValueError):
+class ComparisonError(StudyError):
     """Results that cannot be compared."""
 
 

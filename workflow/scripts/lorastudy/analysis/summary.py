@@ -8,6 +8,7 @@ from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
 from lorastudy.statistics import metrics
 from lorastudy.study import grid, records, settings
+from lorastudy.study.errors import StudyError
 
 BASELINES = ("head", "prompt")
 
@@ -40,7 +41,7 @@ WHOLE = [
 TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
 
 
-class ResultsError(ValueError):
+class ResultsError(StudyError):
     """Gathered results that another version of this pipeline wrote."""
 
 

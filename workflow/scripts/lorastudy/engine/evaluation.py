@@ -9,11 +9,12 @@ from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
 from lorastudy.statistics import metrics
 from lorastudy.study import records
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
 
-class PromptError(ValueError):
+class PromptError(StudyError):
     """A prompt or verbalizers that cannot be used."""
 
 

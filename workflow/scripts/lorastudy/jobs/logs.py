@@ -8,6 +8,8 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 log = logging.getLogger("lorastudy")
 
 
@@ -49,7 +51,7 @@ def to_file(path):
     except Interrupted as stop:
         _end(terminal, str(stop), stop.code)
     except Exception as fault:
-        if isinstance(fault, ValueError) and type(fault).__module__.startswith("lorastudy"):
+        if isinstance(fault, StudyError):
             log.error("%s", fault)
             _end(terminal, str(fault), 1)
         traceback.print_exc()

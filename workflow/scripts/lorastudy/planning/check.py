@@ -6,15 +6,16 @@ network, a look at the machine or arithmetic over the whole grid. Nothing is fet
 
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, sources
-from lorastudy.planning import memory, resources
-from lorastudy.study import paper, records, settings
+from lorastudy.inputs import base_model, hub, package_index
+from lorastudy.inputs.sources import packaged
+from lorastudy.planning import hardware, memory
+from lorastudy.study import paper, records
+from lorastudy.study.errors import StudyError
 
 OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
 TIMEOUT = 15  # seconds that the hub or the package index may take to answer
@@ -25,7 +26,7 @@ CPU_UTILISATION = 0.5  # of the rate of plain matrix products; cells of the embe
 GB = 10**9
 
 
-class CheckError(ValueError):
+class CheckError(StudyError):
     """Faults that would end the study later."""
 
 
@@ -57,7 +58,7 @@ class Device:
 
 def known_gpus():
     """The GPUs that every study is held against."""
-    rate = {name: resources.PEAK[name] * 1e12 * GPU_UTILISATION for name in ("a100", "h100")}
+    rate = {name: hardware.PEAK[name] * 1e12 * GPU_UTILISATION for name in ("a100", "h100")}
     return [
         Device("A100 40 GB", 40 * GB / memory.GIB, rate["a100"], 400),
         Device("A100 80 GB", 80 * GB / memory.GIB, rate["a100"], 400),
@@ -74,9 +75,8 @@ def here(dtype):
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
-    peak = next((peak for known, peak in resources.PEAK.items() if known in name.lower()), resources.UNKNOWN)
     limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, peak * 1e12 * GPU_UTILISATION, limit)
+    return Device(f"this {name}", float(size) / 1024, hardware.peak(name) * 1e12 * GPU_UTILISATION, limit)
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
@@ -118,8 +118,8 @@ def _source(what, block, study_directory):
         case "hub":
             return _on_hub(what, block)
         case "packaged":
-            package = (base_model if what == "model" else sources).PACKAGED[block.name]
-            return _in_index(what, package["requirement"])
+            packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
+            return _in_index(what, packages[block.name]["requirement"])
         case "random":
             return Finding(what, OK, f"random weights of the shape {block.name}, made here")
         case "directory":
@@ -133,71 +133,39 @@ def _on_hub(what, block):
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     kind = "model" if what == "model" else "dataset"
-    called = f"`{what}.name` {block.name!r}"
     try:
         info = getattr(HfApi(), f"{kind}_info")(
             block.name, revision=block.revision, timeout=TIMEOUT, files_metadata=True
         )
         files = [file for file in info.siblings if not file.rfilename.startswith(".git")]
         if what == "model" and not any(file.rfilename.endswith(".safetensors") for file in files):
-            return Finding(what, FAULT, f"{called} has no safetensors weights at this revision; choose another.")
+            text = f"`model.name` {block.name!r} has no safetensors weights at this revision; choose another."
+            return Finding(what, FAULT, text)
         # the description is public even where the files are gated
         address = hf_hub_url(block.name, files[0].rfilename, repo_type=kind, revision=block.revision)
         get_hf_file_metadata(address, timeout=TIMEOUT)
     except Exception as fault:  # its kinds differ from one version of the client to the next
-        return _explain(what, called, block, fault)
+        why = hub.refusal(fault, block, what)
+        return Finding(what, FAULT if why.final else UNKNOWN, why.text)
     size = sum(file.size or 0 for file in files if what == "data" or file.rfilename.endswith(".safetensors"))
     return Finding(what, OK, f"{block.name} can be read on the hub at {block.revision[:12]}, {size / GB:.1f} GB")
-
-
-def _explain(what, called, block, fault):
-    """What a refusal means. The hub's own words are left out: they may carry addresses or tokens."""
-    kinds = {kind.__name__ for kind in type(fault).__mro__}
-    status = getattr(getattr(fault, "response", None), "status_code", None)
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    if "GatedRepoError" in kinds:
-        return Finding(what, FAULT, f"{called} is gated: accept its terms on its page on the hub, then {login}.")
-    if "RevisionNotFoundError" in kinds:
-        return Finding(what, FAULT, f"`{what}.revision` {block.revision} is not a commit of {block.name}; correct it.")
-    if "RepositoryNotFoundError" in kinds or status in (401, 403, 404):
-        return Finding(what, FAULT, f"{called} is not on the hub, or is private and there is no token; {login}.")
-    if "OfflineModeIsEnabled" in kinds:
-        return Finding(what, UNKNOWN, f"{called}: HF_HUB_OFFLINE is set, so that the hub was not asked.")
-    reason = f"the hub answered with status {status}" if status else f"the hub was not reached ({type(fault).__name__})"
-    return Finding(what, UNKNOWN, f"{called}: {reason}; is there a network on this machine?")
 
 
 def _in_index(what, requirement):
     """Whether the package index has a pinned package."""
     name, version = requirement.split("==")
-    command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {2 * TIMEOUT} s.")
-    if done.returncode:
+        found = package_index.versions(name)
+    except subprocess.TimeoutExpired as late:
+        return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {late.timeout:g} s.")
+    if found is None:
         return Finding(what, UNKNOWN, f"{requirement}: pip finds no such package; is there a network on this machine?")
-    if version not in done.stdout.replace(",", " ").split():
+    if version not in found:
         return Finding(what, FAULT, f"{requirement} is not in the package index that pip is configured for.")
     return Finding(what, OK, f"{requirement} is in the package index")
 
 
 # --- memory
-
-
-def architecture(study, study_directory="."):
-    """(configuration of the base model as a dictionary, where it is from). The latter ends in "assumed" if it is a guess."""
-    base = Path(study_directory, "results", "model", "base", "config.json")
-    shape = settings.ARCHITECTURES / f"{study.model.name}.json"
-    if study.model.source == "directory":
-        base = Path(study_directory, study.model.name, "config.json")
-    if base.exists():
-        return records.read_json(base), str(base)
-    if "/" not in study.model.name and shape.exists():
-        return records.read_json(shape), f"resources/architectures/{shape.name}"
-    llama = settings.ARCHITECTURES / "llama-3-8b.json"
-    known = "Meta-Llama-3-8B" in study.model.name
-    return records.read_json(llama), f"resources/architectures/{llama.name}" + ("" if known else ", assumed")
 
 
 def largest_micro_batch(study):

