@@ -4,14 +4,11 @@ LoRA's adapters are PEFT's too, but computed by ``decoder`` where it can; DoRA a
 full fine-tuning by transformers'.
 """
 
-import math
-
 from lorastudy.inputs import linear_layers
-from lorastudy.study.grid import HEAD_ALONE
+from lorastudy.study.grid import ADALORA_STEPS, HEAD_ALONE
 
 HEAD = linear_layers.HEAD
 NO_MODULES = "dummy-target-modules"  # PEFT's word for an adapter that has weights in ``modules_to_save`` alone
-SHORTEST = 3  # optimizer steps: one to score the ranks, one to share them out, one with what is left
 # shares of the steps before ranks are taken away, and after the last was; about those of Zhang et al. 2023 on GLUE
 INITIAL, FINAL, BETWEEN = 0.1, 0.5, 0.002
 
@@ -43,7 +40,7 @@ def peft_config(cell, lora, decoder):
     if cell.method == "adalora":
         ranks = {"init_r": linear_layers.adalora_start(cell.r), "target_r": cell.r}
         # steps are set when training begins
-        return AdaLoraConfig(target_modules=names, task_type="SEQ_CLS", total_step=SHORTEST, **ranks, **common)
+        return AdaLoraConfig(target_modules=names, task_type="SEQ_CLS", total_step=ADALORA_STEPS, **ranks, **common)
     common |= {"r": cell.r, "use_rslora": cell.scaling == "rank-stabilised", "use_dora": cell.method == "dora"}
     if linear_layers.has_pair(cell, lora.head):
         return LoraConfig(target_modules=[*names, HEAD], modules_to_save=[f"{HEAD}.base_layer"], **common)
@@ -65,7 +62,7 @@ class Allocation:
 
     Args:
         peft_model: with AdaLoRA's adapters.
-        steps: optimizer steps in all, ``SHORTEST`` or more.
+        steps: optimizer steps in all, ``grid.ADALORA_STEPS`` or more.
     """
 
     def __init__(self, peft_model, steps):
@@ -113,8 +110,3 @@ class Allocation:
             else:
                 getattr(allocator, kind)[parameter] = tensor.clone().to(place)
                 allocator.ipt[parameter] = allocator.exp_avg_ipt[parameter]  # overwritten before it is read
-
-
-def steps_of(texts, training):
-    """Optimizer steps of a training on so many texts."""
-    return math.ceil(texts / training.batch_size) * training.epochs

@@ -19,6 +19,7 @@ METHODS = {
     HEAD_ALONE: "head alone",
     FULL: "full fine-tuning",
 }
+ADALORA_STEPS = 3  # optimizer steps at least: one to score the ranks, one to share them out, one with what is left
 AXES = ("r", "alpha")  # along which the lines of a grid run
 
 
@@ -170,16 +171,24 @@ def cells(grid):
     """All cells of a ``settings.Grid`` by id: the standard ones first, by seeds, methods, targets, r and alpha."""
     return {
         cell.id: cell
-        for cell in (
-            Cell(method, targets, r, alpha, seed, learning_rate, scaling)
-            for scaling in sorted(grid.scaling, key=lambda name: name != STANDARD)
-            for learning_rate in (None, *grid.learning_rates)
-            for seed in grid.seeds
-            for method in grid.methods
-            for targets in grid.targets
-            for r, alpha in points(grid)
-        )
+        for scaling in sorted(grid.scaling, key=lambda name: name != STANDARD)
+        for learning_rate in (None, *grid.learning_rates)
+        for seed in grid.seeds
+        for method in grid.methods
+        for cell in _cells(grid, method, seed, learning_rate, scaling)
     }
+
+
+def _cells(grid, method, seed, learning_rate, scaling):
+    if method in CONTROLS:
+        # nothing is scaled
+        return [Cell(method, None, None, None, seed, learning_rate)] if scaling == grid.scaling[0] else []
+    modules = {name: tuple(ends) for name, ends in grid.target_sets.items()}
+    return [
+        Cell(method, targets, r, alpha, seed, learning_rate, scaling, modules.get(targets))
+        for targets in grid.targets
+        for r, alpha in points(grid)
+    ]
 
 
 def nearest(name, known, n=3):
