@@ -6,9 +6,10 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
+sys.path += [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "docs")]
 
 from lorastudy.study import assumptions, settings  # noqa: E402
+from sections import tenfold  # noqa: E402
 
 HEAD = """# The paper, and what this study assumes
 
@@ -60,7 +61,7 @@ def page():
             cells = [row.what, *stated, f"`{row.value}`" if row.key else row.value, key, row.reason, row.effect]
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("")
-    return "\n".join([*parts, TAIL])
+    return "\n".join([*parts, TAIL, "\n\n".join(tenfold.section()), ""])
 
 
 if __name__ == "__main__":
