@@ -21,7 +21,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from lorastudy.analysis import ratios, tuning
-from lorastudy.statistics import paired
+from lorastudy.statistics import corrections, paired
 from lorastudy.study import paper
 
 LEVEL = 0.05
@@ -128,7 +128,7 @@ class _View:
 
 def estimate_of(row):
     """The ``paired.Estimate`` behind a row of the comparisons."""
-    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), int(row.runs))
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
 
 
 def _size(row):
@@ -163,7 +163,7 @@ def depends(pairs, trend, all_values):
         trend: rows of the trend along it.
         all_values: whether every two of the study's values are among the pairs.
     """
-    differs = float(paired.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
+    differs = float(corrections.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
     differs = differs if math.isfinite(differs) else math.nan
     alike = float(pairs.p_equivalent.max(skipna=False)) if all_values else math.nan
     verdict = SUPPORTED if differs < LEVEL else CONTRADICTED if alike < LEVEL else OPEN
