@@ -288,7 +288,6 @@ def checkpoint_layers(model, count):
     if fast := decoder.fused(model):
         fast.checkpointed_layers = count
         return
-
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
     if count:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
