@@ -266,7 +266,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     assert (shape["hidden_size"], base.origin) == (4096, "resources/architectures/llama-3-8b.json")
     rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
-    assert len(rows) == 2 * 2 * 7
+    assert len(rows) == 2 * 2 * 10
     for *_, fits in rows:
         assert len(fits) == 3
         assert all(fits)  # the paper trained all of them on the smallest of these

@@ -47,7 +47,7 @@ def main(config, log):
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
-    for line in cost_notes(predicted, study.cost, len(done), len(cells) + 2, measured):
+    for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
@@ -126,14 +126,17 @@ def cost_table(predicted, cost):
     return table
 
 
-def cost_notes(predicted, cost, done, results, measured):
+def cost_notes(predicted, estimate, cost, done, results, measured):
     """What the numbers rest on, and why some are empty."""
     yield f"{done} of {results} results are there."
     speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
+    lengths = f"`data.max_length`, {estimate.text_tokens:g} tokens each,"
+    if estimate.text_tokens < estimate.study.data.max_length:
+        lengths = f"{estimate.text_tokens:.0f} tokens each, the mean of a log-normal prior for Yelp reviews cut at `data.max_length`,"
     yield (
         f"Hours: operations of training and evaluation at {check.GPU_UTILISATION:.0%} of a GPU's peak, QLoRA "
-        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
-        "is prepared. Loading, queues and other work on the device are not in it."
+        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count {lengths} until the "
+        "data is prepared. Loading, queues and other work on the device are not in it."
     )
     if cost.power_watts:
         yield f"Energy: at `cost.power_watts`, {cost.power_watts:g} W."

@@ -10,6 +10,7 @@ import math
 from functools import cache
 from pathlib import Path
 
+from lorastudy.inputs import sources
 from lorastudy.jobs import attempts
 from lorastudy.planning import hardware, memory
 from lorastudy.study import architecture, layout
@@ -129,10 +130,15 @@ class Estimate:
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
         return len(known or _card(_version(layout.CARD)).get("labels") or range(CLASSES))
 
+    @property
+    def text_tokens(self):
+        """Tokens of a text before the data is prepared: the mean where it is known of the source, else the most kept."""
+        return sources.expected_length(self.study.data) or self.study.data.max_length
+
     def _tokens(self, split):
-        """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
+        """Tokens of a split: counted once the data is prepared, before that by ``text_tokens``."""
         counted = _card(_version(layout.CARD)).get("splits", {}).get(split, {}).get("tokens")
-        return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
+        return getattr(self.study.data, f"{split}_size") * self.text_tokens if counted is None else counted
 
 
 def _version(path):
