@@ -1,14 +1,7 @@
 """Write docs/paper.md from the assumptions ledger and the paper's study: python docs/paper.py"""
 
-import sys
-from pathlib import Path
-
 import yaml
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.study import assumptions, settings  # noqa: E402
+from lorastudy.study import assumptions, settings
 
 HEAD = """# The paper, and what this study assumes
 
@@ -42,7 +35,7 @@ TAIL = """## What the tables' numbers show
 
 def page():
     """The page as one string."""
-    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((settings.REPOSITORY / "config.yaml").read_text()))
     blocks = {name: study.block(name) for name in study.__dataclass_fields__}
     entries = assumptions.table(blocks)
     parts = [HEAD]
@@ -61,4 +54,4 @@ def page():
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "paper.md").write_text(page())
+    (settings.REPOSITORY / "docs" / "paper.md").write_text(page())

@@ -6,12 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from lorastudy.jobs import devices
-
-SCRIPTS = Path(devices.__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +20,7 @@ def _no_slurm(monkeypatch):
 def start(directory, memory_mb, gpus, seconds):
     """A process that claims a share, says which and when, and holds it."""
     code = (
-        f"import sys, time, os, json; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"import time, os, json\n"
         f"from lorastudy.jobs import devices\n"
         f"with devices.claimed({memory_mb}, {str(directory)!r}, poll=0.05):\n"
         f"    gpu = os.environ['CUDA_VISIBLE_DEVICES']; begun = time.monotonic(); print(gpu, flush=True)\n"

@@ -3,7 +3,7 @@
 import json
 
 from lorastudy.engine import model
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import grid, paper, settings
 
 CLASSES = 5
@@ -49,5 +49,5 @@ def _count(architecture, targets, head, r):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.output[0])

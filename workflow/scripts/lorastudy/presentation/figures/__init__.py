@@ -1,7 +1,7 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy.study import records, settings
 from lorastudy.presentation.figures import costs, diagnostics, maps, pairs, style, trends
+from lorastudy.study import records, settings
 
 FORMATS = ("pdf", "png")
 FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
