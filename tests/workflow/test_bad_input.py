@@ -244,7 +244,10 @@ def test_a_fault_of_the_texts(study, snakemake):
     spoil, _, message = FAULTS["label fractional"]
     spoil(study)
     said = refused(study, snakemake, "--cores", 1, "results/data/source.parquet")
-    require_a_line(said, message)
+    job, itself, last = said.partition("\nNot finished:\n")
+    require_a_line(job, message)  # as soon as it is found
+    require_a_line(last, message)  # and last on the screen
+    assert len(last.splitlines()) == 3
     assert not (study / "results" / "data" / "source.parquet").exists()
 
 
@@ -280,6 +283,7 @@ def test_a_gated_model_and_data_that_are_not_on_the_hub(study, snakemake, hub, t
         study, snakemake, "--cores", 2, "--keep-going", "results/data/card.json",
         HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "hf"), NO_PROXY="127.0.0.1", HF_TOKEN="hf_secret",
     )  # fmt: skip
+    said = said.partition("\nNot finished:\n")[2]
     require_a_line(said, r"`model.name` 'someone/gated' is gated: accept its terms .*`hf auth login` or set HF_TOKEN")
     require_a_line(
         said, r"`data.name` 'someone/texts' is not on the hub, or is private and HF_TOKEN is not set; correct"

@@ -11,7 +11,6 @@ import numpy as np
 
 from lorastudy.analysis import contrasts, scatter, tuning
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
-from lorastudy.study import grid
 from lorastudy.study.errors import StudyError
 
 METRICS = ("accuracy", "f1", "nll")

@@ -1,8 +1,8 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 
