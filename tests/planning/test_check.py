@@ -1,11 +1,13 @@
 """The check before a run: access against a pretended hub, memory and cost against hand arithmetic, and the command."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import synthetic
@@ -15,7 +17,8 @@ from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.settings import REPOSITORY
 
 REVISION = "a" * 40
-FILES = [{"rfilename": "config.json", "size": 1000}, {"rfilename": "model.safetensors", "size": 2_000_000_000}]
+SIZES = {"config.json": 1000, "model.safetensors": 2_000_000_000, "tokenizer.json": 1000}
+FILES = [{"rfilename": name, "size": size} for name, size in SIZES.items()]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -65,7 +68,6 @@ def hub():
 HUB_FILE = "{}/{{repo_id}}/resolve/{{revision}}/{{filename}}"  # address of a file, as huggingface_hub makes it
 ASK = f"""
 import sys
-sys.path.append({str(REPOSITORY / "workflow" / "scripts")!r})
 from types import SimpleNamespace
 from lorastudy.planning import check
 for argument in sys.argv[1:]:
@@ -76,7 +78,13 @@ for argument in sys.argv[1:]:
 
 
 def ask(endpoint, *names, **environment):
-    clean = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    clean = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": os.environ["PYTHONPATH"],
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **environment,
+    }
     command = [sys.executable, "-c", ASK, *names]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.splitlines()
 
@@ -203,6 +211,50 @@ def test_the_tiny_study_is_in_order_and_nothing_is_made(tmp_path, snakemake):
     for gpu in ("A100 40 GB", "A100 80 GB", "H100 80 GB"):
         assert gpu in done.stdout
     assert not list(tmp_path.glob("results/*"))
+
+
+# --- the base model
+
+
+def base_findings(monkeypatch, tmp_path, weights, **changes):
+    """What is found of a model on the hub that was not fetched: its configuration and the names of its weights."""
+    import huggingface_hub
+
+    def told(*_, **__):
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in SIZES.items()])
+
+    (tmp_path / "config.json").write_text(json.dumps(architecture.named("tiny") | changes))
+    names = SimpleNamespace(weight_map=dict.fromkeys(weights, "model.safetensors"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", told)
+    monkeypatch.setattr(huggingface_hub.HfApi, "get_safetensors_metadata", lambda *_, **__: names)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "config.json"))
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config["model"] = {"source": "hub", "name": "some/model", "revision": REVISION}
+    found = list(check.base(settings.load(config), tmp_path))
+    return {finding.state: finding.text for finding in found}
+
+
+def test_a_base_on_the_hub_is_looked_at(monkeypatch, tmp_path):
+    weights = ["model.embed_tokens.weight", "lm_head.weight"]
+    assert base_findings(monkeypatch, tmp_path, weights) == {
+        "ok": "a llama of 2,048 positions; packed texts give what single ones give"
+    }
+    assert "has no language-model head" in base_findings(monkeypatch, tmp_path, weights[:1])["note"]
+    assert "note" not in base_findings(monkeypatch, tmp_path, weights[:1], tie_word_embeddings=True)
+    (fault,) = base_findings(monkeypatch, tmp_path, weights, max_position_embeddings=10).items()
+    assert fault[0] == "fault"
+    assert "has 10 positions" in fault[1]
+
+
+def test_a_bare_decoder_in_a_directory_cannot_be_prompted(tmp_path):
+    from lorastudy.inputs import base_model
+    from transformers import AutoConfig, AutoModel
+
+    AutoModel.from_config(AutoConfig.for_model(**architecture.named("tiny"))).save_pretrained(tmp_path / "model")
+    base_model.byte_tokenizer().save_pretrained(tmp_path / "model")
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    study = settings.load(config | {"model": {"source": "directory", "name": "model", "dtype": "float32"}})
+    assert [finding.state for finding in check.base(study, tmp_path)] == ["ok", "note"]
 
 
 # --- memory

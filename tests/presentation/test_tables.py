@@ -304,8 +304,9 @@ def test_seeds_that_are_missing_are_marked(tmp_path, parameters):
     )
     _, markdown, _ = write("results_3_2_constant_alpha", synthetic.gather(tmp_path), parameters, tmp_path)
     assert markdown.count("]†") == 2
-    assert "mean over 3 seeds (0, 1, 2), fewer at 1 points with a hole. Intervals: 95%, over test texts and seeds." in (
-        markdown
+    assert (
+        "mean over 3 seeds (0, 1, 2), fewer at 1 points with a hole. Intervals: 95%, over test texts and seeds; "
+        in (markdown)
     )
     assert "(2 of 3 seeds)" in markdown
 

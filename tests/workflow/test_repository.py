@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,14 @@ def test_environments_pin_what_the_requirements_pin(environment, file):
 
 def test_every_requirement_is_pinned():
     assert [line for line in requirements("requirements-dev.txt") if line.count("==") != 1] == []
+
+
+def test_git_ignores_no_file_of_the_repository():
+    """What it ignores, static checks skip, and a new file beside it is left out of a commit."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a clone: there is no .git")
+    listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():

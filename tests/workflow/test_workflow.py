@@ -190,8 +190,8 @@ def test_the_same_cell_again_gives_the_same_bits(copy_study, snakemake):
 
 
 def without_torch(tmp_path):
-    """An environment in which importing torch or transformers fails."""
-    for name in ("torch", "transformers", "peft", "datasets"):
+    """An environment in which importing torch or transformers fails, and that has another clone's library installed."""
+    for name in ("torch", "transformers", "peft", "datasets", "lorastudy"):
         (tmp_path / "blocked").mkdir(exist_ok=True)
         (tmp_path / "blocked" / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported here')\n")
     return {"PYTHONPATH": str(tmp_path / "blocked")}

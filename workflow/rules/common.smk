@@ -6,7 +6,12 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 
-sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
+# This clone's library, whatever the environment has installed; jobs inherit it.
+SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
+sys.path.insert(0, SCRIPTS)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [SCRIPTS, os.environ.get("PYTHONPATH")])
+)
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
@@ -38,7 +43,7 @@ SETTINGS = checked(settings.load, config)
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(base_model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
 
 

@@ -2,16 +2,22 @@
 
 import sys
 
+from lorastudy.jobs import attempts
 from lorastudy.planning import check, resources
 from lorastudy.study import architecture, grid, records, settings
 
-MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MARKS = {
+    check.OK: "[green]ok[/]",
+    check.NOTE: "[yellow]note[/]",
+    check.FAULT: "[red bold]fault[/]",
+    check.UNKNOWN: "[yellow]not checked[/]",
+}
 MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
 
 def main(config, log):
-    """Print what is found, and write it to ``log``; returns the number of faults.
+    """Print what is found, and write it to ``log``; returns the faults.
 
     Args:
         config: the study's configuration as a dictionary.
@@ -28,7 +34,7 @@ def main(config, log):
     shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
@@ -48,7 +54,7 @@ def main(config, log):
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
     console.save_text(log)
-    return len(faults)
+    return faults
 
 
 def memory_findings(rows, devices, this):
@@ -145,4 +151,10 @@ def cost_notes(predicted, estimate, cost, done, results, measured):
 
 if __name__ == "__main__":
     records.check_places()
-    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)
+    try:
+        with attempts.noted("check", snakemake.log[0]):
+            if faults := main(dict(snakemake.config), snakemake.log[0]):
+                more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+                raise check.CheckError(f"{faults[0].what}: {faults[0].text}{more}")
+    except check.CheckError:
+        sys.exit(1)  # printed above, and again at the end of the run

@@ -40,7 +40,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, lora, initial)
-    trainable, _ = peft_model.get_nb_trainable_parameters()
+    trainable, _ = model.trainable(peft_model)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     # float32 masters and two moments
     base_model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
@@ -74,7 +74,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
 
 def measured(peft_model, progress, gpus):
     """What the training took and how it ended, as the cell's record has it."""
-    trainable, parameters = peft_model.get_nb_trainable_parameters()
+    trainable, parameters = model.trainable(peft_model)
     allocated, reserved, meter = training.peak_memory()
     shared = progress.gpu_processes or 1
     return measurements.Training(

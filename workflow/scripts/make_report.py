@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import report, tables
 from lorastudy.study import settings
 
@@ -32,5 +32,5 @@ def rulegraph():
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)

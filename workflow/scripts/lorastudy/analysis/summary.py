@@ -145,7 +145,7 @@ def _result(directory, spec, study, jobs):
     if changed := _difference(*map(settings.with_defaults, (measured["provenance"]["config"], spec))):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
-    row = {"status": measured["status"], "n_test": measured["n_test"]}
+    row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"

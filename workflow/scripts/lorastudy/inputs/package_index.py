@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PIP = [sys.executable, "-m", "pip"]
+PIP = [sys.executable, "-P", "-m", "pip"]  # no module that lies beside a study
 QUIET = ["--quiet", "--disable-pip-version-check"]
 TIMEOUT = 30  # seconds that the index may take to say which versions there are
 

@@ -8,8 +8,9 @@ name the key, the bad value, what is allowed and what to do.
 import copy
 import difflib
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lorastudy.study.errors import StudyError
+from lorastudy.study.grid import ADALORA_STEPS, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -86,6 +88,7 @@ class Grid:
     seeds: tuple
     learning_rates: tuple
     scaling: tuple
+    target_sets: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -360,6 +363,8 @@ def _contradictions(settings):
             "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
             "rate is chosen on."
         )
+    yield from _of_targets(grid)
+    yield from _of_methods(settings)
     for name, line in grid.lines.items():
         if (line["alpha"] is None) == (line["alpha_ratio"] is None):
             has = "neither" if line["alpha"] is None else "both"
@@ -367,6 +372,37 @@ def _contradictions(settings):
                 f"config: `grid.lines.{name}` has {has} of alpha and alpha_ratio; write one: alpha, a number or list, or "
                 "alpha_ratio, by which alpha follows r (2 is alpha = 2 r)."
             )
+
+
+def _of_targets(grid):
+    """Target sets that nothing defines, or that are defined twice."""
+    known = [*TARGETS, *grid.target_sets]
+    for name in grid.targets:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield (
+                f"config: `grid.targets` names {_short(name)}; allowed: {', '.join(known)}, or a set that you define in "
+                f"`grid.target_sets`, for instance `target_sets: {{q-v: [q_proj, v_proj]}}`{hint}."
+            )
+    for name in grid.target_sets:
+        if name in TARGETS:
+            yield f"config: `grid.target_sets` defines {name}, which every model has; give yours another name."
+
+
+def _of_methods(settings):
+    """Methods that do not go with other settings."""
+    grid, training = settings.grid, settings.training
+    if "adalora" not in grid.methods:
+        return
+    if "rank-stabilised" in grid.scaling:
+        yield "config: `grid.scaling` has rank-stabilised, which AdaLoRA does not know; run adalora in a study of its own."
+    steps = math.ceil(settings.data.train_size / training.batch_size) * training.epochs
+    if steps < ADALORA_STEPS:
+        yield (
+            f"config: `grid.methods` has adalora, which needs {ADALORA_STEPS} optimizer steps to share out its ranks, and "
+            f"there are {steps}; raise `data.train_size` or `training.epochs`, or lower `training.batch_size`."
+        )
 
 
 def _join(path, name):

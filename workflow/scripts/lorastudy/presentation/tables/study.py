@@ -35,7 +35,7 @@ def questions(inputs):
         *_claims_basis(inputs),
         *(f"Test of {', '.join(str(i + 1) for i in rows)}: {test}." for test, rows in tests.items()),
         footnotes.study(inputs),
-        *footnotes.views(inputs.results.points),
+        *footnotes.views(inputs, inputs.results.points),
         *footnotes.holes(inputs.results.points),
     ]
     words = ("", "learning rate", "claim", "paper", "found", "verdict")
