@@ -36,7 +36,7 @@ test-slurm: .venv/installed-dev
 # Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
 PROFILE ?= slurm
 resume: .venv/installed
-	$(BIN)/python workflow/scripts/take_up.py --directory "$(STUDY)" --profile "$(PROFILE)"
+	$(BIN)/python workflow/scripts/resume.py --directory "$(STUDY)" --profile "$(PROFILE)"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py

@@ -57,7 +57,9 @@ class Bench:
         print(json.dumps(row), flush=True)
         content = {"time_utc": datetime.now(UTC).isoformat(timespec="seconds"), "shape": self.shape}
         records.write_json(self.file, content | {"machine": self.machine, "rows": self.rows})
-        self.file.with_suffix(".md").write_text(markdown(content | {"machine": self.machine, "rows": self.rows}))
+        self.file.with_suffix(".md").write_text(
+            markdown(content | {"machine": self.machine, "rows": self.rows}), encoding="utf-8"
+        )
 
     def predicted(self, row, need):
         """Add the memory model's prediction, which is of a GPU's allocator."""
@@ -431,7 +433,7 @@ def main():
     }
     for name in arguments.only:
         sections[name]()
-    print(bench.file.with_suffix(".md").read_text())
+    print(bench.file.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ if __name__ == "__main__":
     )
     for directory in parser.parse_args().take:
         studies.take(directory)
-    (studies.HERE / "README.md").write_text(page())
+    (studies.HERE / "README.md").write_text(page(), encoding="utf-8")
     readme = REPOSITORY / "README.md"
-    before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}")
+    before, after = readme.read_text(encoding="utf-8").split(BEGIN)[0], readme.read_text(encoding="utf-8").split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}", encoding="utf-8")

@@ -18,7 +18,8 @@ from lorastudy.analysis import summary
 from lorastudy.inputs import base_model
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import grid, records, settings
+from lorastudy.study import command, configuration, grid, records, settings
+from lorastudy.study.errors import StudyError
 
 
 def checked(step, *arguments):
@@ -28,27 +29,22 @@ def checked(step, *arguments):
     """
     try:
         return step(*arguments)
-    except (
-        settings.ConfigError,
-        study_data.DataError,
-        base_model.ModelError,
-        records.PlaceError,
-        lease.LeaseError,
-        slurm.SlurmError,
-    ) as fault:
+    except StudyError as fault:
         raise SystemExit(str(fault)) from None
 
 
+ASKED = get_argument_parser().parse_known_args()[0]
+CONFIGURED = configuration.Configuration.of(workflow.config_settings)
+checked(command.require_own_report, ASKED.report)
+checked(configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)])
+checked(CONFIGURED.typed, config)
 SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(base_model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
-
-
-ASKED = get_argument_parser().parse_known_args()[0]
 
 
 def known_cell(name):
@@ -63,22 +59,9 @@ def known_cell(name):
 
 
 # Here, because Snakemake adds a traceback to what an input function says.
-for target in ASKED.targets:
-    match Path(target).parts:
-        case ("results", "cells", name, *_) | ("publish", name, *_):
-            known_cell(name)
-
-
-def results_as_they_are():
-    """Whether only what is made of results is asked for: tables, figures, report, models to publish.
-
-    They are then made of the results that there are. Nothing is trained for them, not even if a setting was changed
-    since; such a result is shown as out of date.
-    """
-    paper = ("figures", "paper_tables", "report.html", "publish")
-    return bool(ASKED.targets) and all(
-        target.split("/")[0] in paper for target in ASKED.targets
-    )
+ASKED_CELLS, PUBLISHED = command.cells(ASKED.targets)
+for name in [*ASKED_CELLS, *PUBLISHED]:
+    known_cell(name)
 
 
 def is_job():
@@ -86,7 +69,7 @@ def is_job():
     return bool(ASKED.target_jobs)
 
 
-ONLY_PAPER = results_as_they_are()
+ONLY_PAPER = command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
 
 

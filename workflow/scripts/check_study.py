@@ -4,9 +4,14 @@ import sys
 
 from lorastudy.jobs import attempts
 from lorastudy.planning import check, resources
-from lorastudy.study import grid, records, settings
+from lorastudy.study import architecture, grid, records, settings
 
-MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MARKS = {
+    check.OK: "[green]ok[/]",
+    check.NOTE: "[yellow]note[/]",
+    check.FAULT: "[red bold]fault[/]",
+    check.UNKNOWN: "[yellow]not checked[/]",
+}
 MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
@@ -25,10 +30,11 @@ def main(config, log):
         console.width = WIDTH
     study = settings.load(config)
     cells = grid.cells(study.grid)
-    shape, origin = check.architecture(study)
+    base = architecture.of_study(study.model)
+    shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
@@ -42,7 +48,7 @@ def main(config, log):
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
-    for line in cost_notes(predicted, study.cost, len(done), len(cells) + 2, measured):
+    for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
@@ -121,14 +127,17 @@ def cost_table(predicted, cost):
     return table
 
 
-def cost_notes(predicted, cost, done, results, measured):
+def cost_notes(predicted, estimate, cost, done, results, measured):
     """What the numbers rest on, and why some are empty."""
     yield f"{done} of {results} results are there."
     speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
+    lengths = f"`data.max_length`, {estimate.text_tokens:g} tokens each,"
+    if estimate.text_tokens < estimate.study.data.max_length:
+        lengths = f"{estimate.text_tokens:.0f} tokens each, the mean of a log-normal prior for Yelp reviews cut at `data.max_length`,"
     yield (
         f"Hours: operations of training and evaluation at {check.GPU_UTILISATION:.0%} of a GPU's peak, QLoRA "
-        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
-        "is prepared. Loading, queues and other work on the device are not in it."
+        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count {lengths} until the "
+        "data is prepared. Loading, queues and other work on the device are not in it."
     )
     if cost.power_watts:
         yield f"Energy: at `cost.power_watts`, {cost.power_watts:g} W."

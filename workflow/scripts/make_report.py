@@ -24,7 +24,7 @@ def rulegraph():
     command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "all", "--nolock", "--rulegraph", "dot"]
     # not this job's arguments and settings: the graph is that of the whole study
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=clean)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         return None, said[-1] if said else f"snakemake --rulegraph ended with status {done.returncode}"

@@ -9,12 +9,20 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 log = logging.getLogger("lorastudy")
 
 CHATTY = ("fontTools", "filelock", "fsspec", "httpx", "urllib3")  # loggers that say more than warnings
 # A base model becomes a classifier: its head for words is not used, and the one for classes is new.
 HEADS = {"lm_head.weight", "score.weight"}
 _REPORTED_KEY = re.compile(r"^(\S+) *\| *\S*(?:UNEXPECTED|MISSING|MISMATCH|CONVERSION)", re.MULTILINE)
+
+
+def any_terminal():
+    """Let a terminal that lacks a character of what is printed show another one instead, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
 
 
 class Interrupted(Exception):
@@ -38,10 +46,12 @@ def to_file(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    terminal = os.fdopen(os.dup(2), "w")
-    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w") as file:
+    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    with path.open("a" if os.environ.get("SLURM_RESTART_COUNT") else "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
     )
@@ -53,7 +63,7 @@ def to_file(path):
     except Interrupted as stop:
         _end(terminal, str(stop), stop.code)
     except Exception as fault:
-        if _is_the_users(fault):
+        if isinstance(fault, StudyError):
             log.error("%s", fault)
             _end(terminal, str(fault), 1)
         traceback.print_exc()
@@ -63,12 +73,11 @@ def to_file(path):
 def in_a_line(fault):
     """What an exception says, its first line; with its type in front where it is no fault that the user can mend."""
     said = (str(fault).strip().splitlines() or [""])[0]
-    return said if said and _is_the_users(fault) else f"{type(fault).__name__}: {said}".rstrip(": ")
-
-
-def _is_the_users(fault):
-    kinds = (ValueError, Interrupted)
-    return isinstance(fault, kinds) and type(fault).__module__.startswith("lorastudy")
+    return (
+        said
+        if said and isinstance(fault, (StudyError, Interrupted))
+        else f"{type(fault).__name__}: {said}".rstrip(": ")
+    )
 
 
 def _end(terminal, message, code):
