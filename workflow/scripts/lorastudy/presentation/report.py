@@ -116,27 +116,16 @@ def write(path, results, details, files, drawings, tables, rulegraph, study_dire
 
 def page(results, details, files, drawings, tables, rulegraph, study_directory="."):
     """The page as one string; arguments as of ``write``."""
-    import jinja2
-
     study = Path(study_directory)
     details = _safe(details)
-    card = details["card"]
     costs = cost.table(results.summary, results.settings["cost"])
     carried = Files(study)
     for path in files:
         carried.add(path)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show, "visible": visible, "code": code}
     script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     full = _with_costs(results.summary, costs)
     columns = _columns(full[full.kind == "cell"])
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         script=script,
         style=style,
         script_hash=_hash(script),
@@ -156,7 +145,7 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
         baselines=results.baselines.reset_index().to_dict("records"),
         stated=_stated(results.settings),
         scores=SCORES,
-        card=card,
+        card=details["card"],
         ledger=assumptions.table(results.settings).to_dict("records"),
         assumptions=_table("assumptions", tables["assumptions"], study, carried),
         environment=_environment(details),
@@ -166,20 +155,38 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
         box=(rule_graph.WIDTH, rule_graph.HEIGHT),
         command=command(study),
         files=carried.held,
-        data=embedded(
-            {
-                "labels": LABELS,
-                "scores": SCORES,
-                "facts": FACTS,
-                "axes": AXES,
-                "classes": card["class_names"] if card else None,
-                "currency": results.settings["cost"]["currency"],
-                "rows": _rows(full),
-                "details": _panels(results, details),
-                "shared": details["shared"],
-            }
-        ),
+        data=embedded(_for_the_script(results, details, full)),
     )
+
+
+def _template():
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"show": show, "visible": visible, "code": code}
+    return environment.get_template("report.html.j2")
+
+
+def _for_the_script(results, details, full):
+    """What the page's script needs to show a cell's panel; ``full`` is the summary with costs."""
+    card = details["card"]
+    return {
+        "labels": LABELS,
+        "scores": SCORES,
+        "facts": FACTS,
+        "axes": AXES,
+        "classes": card["class_names"] if card else None,
+        "currency": results.settings["cost"]["currency"],
+        "rows": _rows(full),
+        "details": _panels(results, details),
+        "shared": details["shared"],
+    }
 
 
 # --- text
