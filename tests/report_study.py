@@ -74,8 +74,16 @@ def page(directory, found):
     files = [f"results/{name}.csv" for name in ("summary", "points", "comparisons", "curves")]
     drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
     made = {name: tables.make(name, found, directory / "results" / "parameters.csv") for name in tables.TABLES}
+    details = records.read_json(directory / "results" / "details.json")
     report.write(
-        directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
+        directory / "report.html",
+        found,
+        details,
+        [*files, "results/confusion.json"],
+        drawn,
+        made,
+        (DOT, None),
+        directory,
     )
     return directory / "report.html"
 

@@ -36,7 +36,9 @@ def checked(step, *arguments):
 ASKED = get_argument_parser().parse_known_args()[0]
 CONFIGURED = configuration.Configuration.of(workflow.config_settings)
 checked(command.require_own_report, ASKED.report)
-checked(configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)])
+checked(
+    configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)]
+)
 checked(CONFIGURED.typed, config)
 SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.

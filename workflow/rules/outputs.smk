@@ -41,6 +41,12 @@ def records_of_study(wildcards):
     return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
 
 
+def data_of_study(wildcards):
+    """The data card and the test texts, for the report; like the records where nothing may be made."""
+    files = ["results/data/card.json", "results/data/test.parquet"]
+    return list(filter(os.path.exists, files)) if AS_IT_IS else files
+
+
 def all_cells(wildcards):
     return {name: cell.as_dict() for name, cell in CELLS.items()}
 

@@ -1,7 +1,7 @@
 """Gather the records of all cells and baselines into what tables, figures and the report are made from."""
 
 from lorastudy.analysis import comparisons as compare
-from lorastudy.analysis import points, summary
+from lorastudy.analysis import details, points, summary
 from lorastudy.jobs import running
 from lorastudy.study import grid, records, settings
 
@@ -14,6 +14,7 @@ def main(outputs, cells, specs, grid_block, statistics, study_directory="."):
     summary.write_csv(points.build(table, study_directory), outputs["points"])
     lines = grid.lines(settings.Grid(**grid_block))
     summary.write_csv(compare.build(table, lines, statistics, study_directory), outputs["comparisons"])
+    records.write_json(outputs["details"], details.build(table, study_directory))
     summary.write_csv(table, outputs["summary"])
 
 
