@@ -10,10 +10,10 @@ sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
-from lorastudy.inputs import base_model
+from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import grid, records, settings
+from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.errors import StudyError
 
 
@@ -77,6 +77,17 @@ def is_job():
 
 ONLY_PAPER = results_as_they_are()
 AS_IT_IS = ONLY_PAPER or is_job()
+
+
+def check_targets():
+    """Whether the base model has the linear layers that the grid names; once it is fetched, where it is not here yet."""
+    base = architecture.of_study(SETTINGS.model)
+    if not base.assumed and linear_layers.countable(base.config):
+        checked(linear_layers.check, base.config, CELLS.values())
+
+
+if not AS_IT_IS:
+    check_targets()
 
 
 # Where snakemake runs: what needs its network, and what takes less time than a job would wait.
