@@ -64,7 +64,7 @@ def spans(points, study, axis):
 def spread(points, study, axis):
     """``spans`` as a sentence."""
     found = spans(points, study, axis)
-    values = getattr(study.grid, axis)
+    values = studies.values(axis, study)
     at_one, tuned = (
         " and ".join(f"{value:.1f} ({style.TARGETS[targets]})" for targets, value in found[view].items())
         for view in ("configured", "tuned")

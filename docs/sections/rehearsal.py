@@ -59,17 +59,19 @@ def projected_hours():
     """Hours of each cell of the paper's study on two GPUs (``projection.hours``), and these GPUs."""
     study, full = studies.settings_of(studies.HERE / NAME), studies.settings_of(studies.REPOSITORY)
     done = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
-    parameters = studies.read(NAME, "parameters.csv")
-    parameters = parameters[
-        parameters["head"].eq(parameters.targets.map({"attention": "plain", "all-linear": "paper"}))
-    ]
-    sizes = parameters.set_index(["targets", "r"]).trainable_parameters
-    cells = {cell: int(sizes[cell.targets, cell.r]) for cell in grid.cells(full.grid).values()}
+    shape, classes = (
+        json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()),
+        len(full.data.labels),
+    )
+    cells = {
+        cell: paper.trainable_parameters(shape, classes, cell.targets, full.lora.head, cell.r)
+        for cell in grid.cells(full.grid).values()
+    }
     known = {device.name: device for device in check.known_gpus()}
     devices = [known[H100], known[A100]]
     mean = json.loads((studies.HERE / NAME / "card.json").read_text())["splits"]["train"]["length_tokens"]["mean"]
     table_of = projection.hours(
-        done, starts(done), cells, json.loads((settings.ARCHITECTURES / f"{study.model.name}.json").read_text()), devices,
+        done, starts(done), cells, shape, devices,
         trained=(mean, full.data.train_size * full.training.epochs), batch_size=full.training.batch_size,
         evaluated=mean * (full.data.test_size + full.data.validation_size),
     )  # fmt: skip

@@ -236,7 +236,7 @@ def test_pairs_of_the_methods(results, parameters, tmp_path):
 
 
 def test_an_average_of_too_few_pairs_has_no_interval(parameters, tmp_path):
-    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[16, 32])
+    study = synthetic.config(grid__targets=["attention"], line__r=[8], line__alpha=[16, 32])
     synthetic.write(tmp_path, study)
     frame, markdown, _ = write("results_3_3_lora_against_qlora", synthetic.gather(tmp_path), parameters, tmp_path)
     average = frame.iloc[2]

@@ -57,7 +57,7 @@ def prepared(tmp_path_factory, clone):
     shutil.copytree(clone / ".test", directory)
     path = directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["grid"] |= {"methods": ["lora"], "targets": ["attention"], "r": [2]}
+    config["grid"] |= {"methods": ["lora"], "targets": ["attention"], "lines": {"r": {"r": 2, "alpha": 4}}}
     config["training"]["epochs"] = 80
     config["execution"] = {"checkpoint_minutes": 0.03, "log_every_steps": 20}
     path.write_text(yaml.safe_dump(config))

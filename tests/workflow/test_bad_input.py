@@ -115,11 +115,11 @@ HUB_DATA = {"source": "hub", "name": "someone/texts", "revision": COMMIT, "train
 FAULTS = {
     "unknown key": (configured(trainig={}), plan, r"unknown key `trainig`; did you mean `training`"),
     "wrong type": (configured(training__epochs="two"), plan, r"`training.epochs` is 'two'; allowed: integer"),
-    "r = 0": (configured(grid__r=[0]), plan, r"`grid.r.0` is 0; allowed: a value >= 1"),
-    "negative alpha": (configured(grid__alpha=[-1]), plan, r"`grid.alpha.0` is -1; allowed: a value > 0"),
+    "r = 0": (configured(grid__lines={"r": {"r": [0], "alpha": 4}}), plan, r"`grid.lines.r.r.0` is 0; allowed: a value >= 1"),
+    "negative alpha": (configured(grid__lines={"r": {"r": [2], "alpha": -1}}), plan, r"`grid.lines.r.alpha` is -1; allowed: a value > 0"),
     "learning rate in words": (configured(training__learning_rate="1e-4x"), plan, r"`training.learning_rate` is '1e-4x'; allowed: number"),
-    "empty grid": (configured(grid__r=[]), plan, r"`grid.r` is \[\]; it needs at least 1"),
-    "duplicate values": (configured(grid__alpha=[4, 4]), plan, r"`grid.alpha` names 4 more than once; list each value once"),
+    "empty grid": (configured(grid__lines={}), plan, r"`grid.lines` is {}; it needs at least 1 entry"),
+    "duplicate values": (configured(grid__lines={"alpha": {"r": 2, "alpha": [4, 4]}}), plan, r"`grid.lines.alpha.alpha` names 4 more than once; list each value once"),
     "unknown method": (configured(grid__methods=["dora"]), plan, r"`grid.methods.0` is 'dora'; allowed: lora, qlora"),
     "unknown target set": (configured(grid__targets=["all"]), plan, r"`grid.targets.0` is 'all'; allowed: attention, all-linear"),
     "no file": (lambda study: (study / "reviews.csv").unlink(), plan, r"`data.train_file` is 'reviews.csv', and there is no such file"),
@@ -219,7 +219,7 @@ def refused(study, snakemake, *arguments, **environment):
 
 
 def test_all_faults_of_the_configuration_at_once(study, snakemake):
-    together = ("unknown key", "wrong type", "r = 0", "negative alpha", "unknown method", "unknown target set")
+    together = ("unknown key", "wrong type", "negative alpha", "unknown method", "unknown target set")
     for fault in together:
         FAULTS[fault][0](study)
     said = refused(study, snakemake, "-n")

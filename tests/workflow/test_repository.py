@@ -25,7 +25,10 @@ def test_the_page_of_the_configuration_names_every_key():
     assert list(sections) == list(settings.schema()["properties"])
     for name, block in settings.schema()["properties"].items():
         rows = [line.split("`")[1] for line in sections[name].splitlines() if line.startswith("| `")]
-        assert rows == list(block["properties"])
+        assert [row for row in rows if "." not in row] == list(block["properties"])
+    assert {"lines.NAME.r", "lines.NAME.alpha", "lines.NAME.alpha_ratio"} <= {
+        line.split("`")[1] for line in sections["grid"].splitlines() if line.startswith("| `")
+    }
 
 
 def requirements(name):

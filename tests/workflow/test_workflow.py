@@ -122,7 +122,7 @@ def test_after_a_complete_run_there_is_nothing_to_do(finished_study, snakemake):
 
 
 def test_a_new_r_adds_only_the_new_cells(copy_study, snakemake):
-    change(copy_study, grid__r=[2, 4, 8])
+    change(copy_study, grid__lines={"r": {"r": [1, 2, 4], "alpha_ratio": 2}})
     jobs = planned(snakemake("-n", "-d", copy_study))
     assert (jobs["finetune_cell"], jobs["evaluate_cell"], jobs["aggregate_results"]) == (4, 4, 1)
     assert not set(jobs) & {"fetch_model", "fetch_data", "prepare_data", "quantize_model", "zero_shot"}
@@ -239,7 +239,7 @@ def test_a_diverged_cell_is_shown_and_stops_nothing(copy_study, snakemake):
         training__learning_rate=1e30,
         training__max_grad_norm=None,
         grid__targets=["attention"],
-        grid__r=[2],
+        grid__lines={"r": {"r": 2, "alpha": 4}},
         grid__methods=["lora"],
     )
     snakemake("-d", copy_study, "--cores", 2)

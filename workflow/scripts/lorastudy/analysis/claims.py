@@ -21,7 +21,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from lorastudy.analysis import ratios, tuning
-from lorastudy.statistics import paired
+from lorastudy.statistics import corrections, paired
 from lorastudy.study import paper
 
 LEVEL = 0.05
@@ -87,7 +87,7 @@ def build(results, directory=paper.DIRECTORY):
     found = []
     for view, cells in tuning.views(results.summary).items():
         of_view = results.comparisons[results.comparisons["view"].eq(view)]
-        found += about_accuracy(of_view, results.settings["grid"], margin, view, directory)
+        found += about_accuracy(of_view, results.settings["grid"], results.lines, margin, view, directory)
         if view == tuning.CONFIGURED:
             found += _costs(cells, directory)
     table = pd.DataFrame([asdict(claim) for claim in found])
@@ -95,15 +95,16 @@ def build(results, directory=paper.DIRECTORY):
     return table if results.settings["study"]["paper"] else table.drop(columns="paper")
 
 
-def about_accuracy(comparisons, grid, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
+def about_accuracy(comparisons, grid, lines, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
     """The claims that are about accuracy, as a list of ``Claim``.
 
     Args:
         comparisons: of ``comparisons.build``, of one view.
         grid: the configuration's block of that name.
+        lines: the grid's lines.
         margin: difference in accuracy below which two cells count as equally good.
     """
-    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, margin)
+    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, lines, margin)
     return [
         *_gains(study, directory),
         _depends(study, "r", "alpha"),
@@ -118,6 +119,7 @@ class _View:
     name: str
     comparisons: "pd.DataFrame"  # noqa: F821
     grid: dict
+    lines: tuple
     margin: float
 
     def family(self, name):
@@ -126,7 +128,7 @@ class _View:
 
 def estimate_of(row):
     """The ``paired.Estimate`` behind a row of the comparisons."""
-    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), int(row.runs))
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
 
 
 def _size(row):
@@ -161,7 +163,7 @@ def depends(pairs, trend, all_values):
         trend: rows of the trend along it.
         all_values: whether every two of the study's values are among the pairs.
     """
-    differs = float(paired.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
+    differs = float(corrections.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
     differs = differs if math.isfinite(differs) else math.nan
     alike = float(pairs.p_equivalent.max(skipna=False)) if all_values else math.nan
     verdict = SUPPORTED if differs < LEVEL else CONTRADICTED if alike < LEVEL else OPEN
@@ -213,7 +215,8 @@ def _depends(study, axis, other):
     pairs, trend = study.family(f"pooled_{axis}_pair"), study.family(f"pooled_{axis}_trend")
     if pairs.empty:
         return _nothing(claim, f"fewer than two values of {axis} have finished")
-    values = sorted({float(value) for value in study.grid[axis]})
+    along = [part for line in study.lines for part in line.along(axis)]
+    values = sorted({float(point[axis == "alpha"]) for line in along for point in line.points})
     measured = sorted({float(value) for value in [*pairs.a_value, *pairs.b_value]})
     verdict, differs, alike = depends(pairs, trend, measured == values)
     widest = pairs.loc[pairs.difference.abs().idxmax()]

@@ -7,7 +7,7 @@ from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
 from lorastudy.statistics import metrics
-from lorastudy.study import records, settings
+from lorastudy.study import grid, records, settings
 
 BASELINES = ("head", "prompt")
 
@@ -63,6 +63,11 @@ class Results:
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
     settings: dict
+
+    @property
+    def lines(self):
+        """The lines of the study's grid (``grid.lines``)."""
+        return grid.lines(settings.Grid(**self.settings["grid"]))
 
     @property
     def cells(self):

@@ -35,9 +35,16 @@ def _look_up(settings, key):
     return settings[block][name]
 
 
+def _line(rule):
+    alpha = _words(rule["alpha"]) if rule["alpha_ratio"] is None else f"{rule['alpha_ratio']:g} r"
+    return f"r = {_words(rule['r'])}, alpha = {alpha}"
+
+
 def _words(value):
     if value is None:
         return "empty"
+    if isinstance(value, dict):  # the lines of the grid
+        return "; ".join(f"{name}: {_line(rule)}" for name, rule in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     if isinstance(value, float):

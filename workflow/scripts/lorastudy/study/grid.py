@@ -8,6 +8,7 @@ import difflib
 from dataclasses import asdict, dataclass
 
 STANDARD = "standard"
+AXES = ("r", "alpha")  # along which the lines of a grid run
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,99 @@ class Cell:
         return {key: value for key, value in asdict(self).items() if key not in default or value != default[key]}
 
 
+@dataclass(frozen=True)
+class Line:
+    """A named line of the grid: points of r and alpha along which one of the two varies, or both.
+
+    Attributes:
+        name: as the configuration has it.
+        varies: ``r`` (alpha is constant or a multiple of r), ``alpha`` (r is constant) or ``both`` (every r with every
+            alpha).
+        points: (r, alpha) pairs, in the order of the configuration.
+    """
+
+    name: str
+    varies: str
+    points: tuple
+
+    @property
+    def held(self):
+        """What r or alpha follows while the other varies: ("alpha", 32), ("ratio", 2) for alpha = 2 r, or ("r", 8).
+
+        None where both vary.
+        """
+        if self.varies == "both":
+            return None
+        if self.varies == "alpha":
+            return "r", self.points[0][0]
+        if len({alpha for _, alpha in self.points}) == 1:
+            return "alpha", self.points[0][1]
+        return "ratio", _ratio(self.points[0][1] / self.points[0][0])
+
+    def along(self, axis):
+        """The lines within this one along which ``axis`` (``r`` or ``alpha``) varies alone.
+
+        Itself or none; where both vary, one for each value of the other.
+        """
+        if self.varies != "both":
+            return (self,) if self.varies == axis else ()
+        place, other = (1, "alpha") if axis == "r" else (0, "r")
+        return tuple(
+            Line(
+                f"{self.name}, {other} = {value:g}",
+                axis,
+                tuple(point for point in self.points if point[place] == value),
+            )
+            for value in dict.fromkeys(point[place] for point in self.points)
+        )
+
+
+def lines(grid):
+    """The lines of a ``settings.Grid``, in the configuration's order."""
+    return tuple(_line(name, rule) for name, rule in grid.lines.items())
+
+
+def _line(name, rule):
+    ranks, several_r = _listed(rule["r"])
+    if rule["alpha_ratio"] is not None:
+        return Line(name, "r", tuple((r, _ratio(rule["alpha_ratio"] * r)) for r in ranks))
+    alphas, several_alpha = _listed(rule["alpha"])
+    varies = "both" if several_r and several_alpha else "alpha" if several_alpha else "r"
+    return Line(name, varies, tuple((r, alpha) for r in ranks for alpha in alphas))
+
+
+def _listed(value):
+    """The values of a number or list, and whether it is a list."""
+    several = isinstance(value, list | tuple)
+    return [_whole(each) for each in (value if several else [value])], several
+
+
+def _whole(value):
+    """A whole number as an int: 16.0 and 16 are one alpha, in ids as in records."""
+    return int(value) if float(value).is_integer() else value
+
+
+def _ratio(value):
+    """A product or quotient without the binary rest: 0.1 times 3 is 0.3."""
+    return _whole(float(f"{value:.12g}"))
+
+
+def trend(lines, axis):
+    """The line that shows what ``axis`` (``r`` or ``alpha``) does: the first along which it varies alone.
+
+    Where there is only a cross product, the one at the middle value of the other. None if ``axis`` varies nowhere.
+    """
+    if own := [line for line in lines if line.varies == axis]:
+        return own[0]
+    for line in lines:
+        if parts := sorted(line.along(axis), key=lambda part: part.held[1]):
+            return parts[(len(parts) - 1) // 2]
+    return None
+
+
 def points(grid):
-    """The (r, alpha) pairs of a ``settings.Grid``, each once: r trend first, then what the alpha trend adds."""
-    if grid.design == "full":
-        return [(r, alpha) for r in grid.r for alpha in grid.alpha]
-    trends = [(r, grid.constant_alpha) for r in grid.r] + [(grid.constant_r, alpha) for alpha in grid.alpha]
-    return list(dict.fromkeys(trends))
+    """The (r, alpha) pairs of a ``settings.Grid``, each once: line by line."""
+    return list(dict.fromkeys(point for line in lines(grid) for point in line.points))
 
 
 def cells(grid):

@@ -75,13 +75,9 @@ class Lora:
 
 @dataclass(frozen=True)
 class Grid:
-    design: str
     methods: tuple
     targets: tuple
-    r: tuple
-    alpha: tuple
-    constant_r: int | None
-    constant_alpha: float | None
+    lines: dict
     seeds: tuple
     learning_rates: tuple
     scaling: tuple
@@ -182,6 +178,8 @@ def load(config):
     Raises:
         ConfigError: for an unknown key, a wrong type or value, or keys that contradict each other.
     """
+    if replaced := _replaced(config):
+        raise ConfigError(replaced)
     completed = _complete(copy.deepcopy(config), schema())
     faults = sorted(Draft202012Validator(schema()).iter_errors(completed), key=lambda fault: list(map(str, fault.path)))
     if faults:
@@ -201,6 +199,24 @@ def with_defaults(blocks):
     }
 
 
+def _replaced(config):
+    """What to write in place of the keys that the grid had before its lines were named; empty without any of them."""
+    grid = config.get("grid") if isinstance(config, dict) else None
+    old = [key for key in ("design", "r", "alpha", "constant_r", "constant_alpha") if key in (grid or {})]
+    if not isinstance(grid, dict) or not old:
+        return ""
+    r, alpha, at_r, at_alpha = (
+        json.dumps(grid.get(key, "…"), ensure_ascii=False) for key in ("r", "alpha", "constant_r", "constant_alpha")
+    )
+    lines = f"{{r: {{r: {r}, alpha: {at_alpha}}}, alpha: {{r: {at_r}, alpha: {alpha}}}}}"
+    if grid.get("design") == "full":
+        lines = f"{{all: {{r: {r}, alpha: {alpha}}}}}"
+    return (
+        f"config: `grid.{old[0]}` is no longer a key; instead of {', '.join(old)} write the lines of the grid, "
+        f"`grid.lines: {lines}`; the cells and their results stay."
+    ).replace('"', "")
+
+
 def _complete(value, rules):
     """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
     if isinstance(value, dict):
@@ -209,6 +225,10 @@ def _complete(value, rules):
                 value[key] = copy.deepcopy(rule["default"])
             if key in value:
                 value[key] = _complete(value[key], rule)
+        if isinstance(every := rules.get("additionalProperties"), dict):
+            value |= {key: _complete(inner, every) for key, inner in value.items()}
+    elif isinstance(value, list) and "items" in rules:
+        return [_complete(item, rules["items"]) for item in value]
     elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
         try:
             number = float(value)
@@ -250,8 +270,8 @@ def _explain(fault):
         case "type":
             wanted = " or ".join("empty" if kind == "null" else kind for kind in _types(fault.schema))
             yield f"config: `{key}` is {value}; allowed: {wanted}. {fault.schema.get('description', '').strip()}".strip()
-        case "minItems":
-            yield f"config: `{key}` is {value}; it needs at least {rule} entries."
+        case "minItems" | "minProperties":
+            yield f"config: `{key}` is {value}; it needs at least {rule} entr{'y' if rule == 1 else 'ies'}."
         case "uniqueItems":
             twice = sorted({str(item) for item in fault.instance if fault.instance.count(item) > 1})
             yield f"config: `{key}` names {', '.join(twice)} more than once; list each value once."
@@ -318,14 +338,13 @@ def _contradictions(settings):
             "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
             "rate is chosen on."
         )
-    if grid.design == "slices":
-        for name in ("constant_r", "constant_alpha"):
-            if getattr(grid, name) is None:
-                yield f"config: `grid.{name}` is empty; `grid.design: slices` needs the value that the other trend is taken at."
-    elif grid.constant_r is not None and grid.constant_r not in grid.r:
-        yield f"config: `grid.constant_r` is {grid.constant_r}; with `grid.design: full` it must be one of `grid.r`."
-    elif grid.constant_alpha is not None and grid.constant_alpha not in grid.alpha:
-        yield f"config: `grid.constant_alpha` is {_short(grid.constant_alpha)}; with `grid.design: full` it must be one of `grid.alpha`."
+    for name, line in grid.lines.items():
+        if (line["alpha"] is None) == (line["alpha_ratio"] is None):
+            has = "neither" if line["alpha"] is None else "both"
+            yield (
+                f"config: `grid.lines.{name}` has {has} of alpha and alpha_ratio; write one: alpha, a number or list, or "
+                "alpha_ratio, by which alpha follows r (2 is alpha = 2 r)."
+            )
 
 
 def _join(path, name):
