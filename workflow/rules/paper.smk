@@ -7,8 +7,10 @@ report: "../report/study.rst"
 rule aggregate_results:
     input:
         records_of_study,
+        data=data_of_study,
     output:
         **RESULTS,
+        details="results/details.json",
     log:
         "logs/aggregate_results.log",
     conda:

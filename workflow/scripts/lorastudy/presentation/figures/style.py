@@ -11,11 +11,12 @@ ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
 BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
-STATUSES = {  # of cells without numbers, or with those of chance
+STATUSES = {  # of cells and baselines without numbers, or with those of chance
     "collapsed": "at chance",
     "diverged": "diverged",
     "missing": "missing",
     "stale": "out of date",
+    "refused": "not possible",
 }
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}

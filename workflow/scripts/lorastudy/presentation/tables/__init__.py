@@ -28,6 +28,10 @@ TABLES = {
     "questions": study.questions,
     "assumptions": study.assumptions,
 }
+# these have something to say before anything has run
+WITHOUT_RESULTS = (
+    "table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters", "assumptions",
+)  # fmt: skip
 OF_PAPER = ("claims",)  # that a study which is not about the paper has nothing for
 
 
