@@ -54,3 +54,13 @@ rule:
         "paper_tables/"
     input:
         TABLES,
+
+
+# Targets by another name: ./figures/, or with their whole path.
+for target, meant in command.other_names(ASKED.targets).items():
+
+    rule:
+        name:
+            target
+        input:
+            {"figures": FIGURES, "paper_tables": TABLES}.get(meant, meant),

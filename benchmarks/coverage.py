@@ -12,17 +12,13 @@ import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from lorastudy.analysis import claims, comparisons  # noqa: E402
-from lorastudy.statistics import paired  # noqa: E402
-from lorastudy.study import grid  # noqa: E402
-from scipy.stats import binom, norm  # noqa: E402
+import numpy as np
+import pandas as pd
+from lorastudy.analysis import claims, comparisons, contrasts
+from lorastudy.statistics import paired
+from lorastudy.study import grid
+from scipy.stats import binom, norm
 
 STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
 SHARED = 0.7  # correlation of two classifiers over the texts
@@ -63,7 +59,7 @@ def at_the_margin(cell):
 
 
 def points(seeds):
-    """The points of the grid with the ids of their runs, as of ``comparisons.points``."""
+    """The points of the grid with the ids of their runs, as of ``contrasts.points``."""
     rows = []
     for cell in cells():
         point = f"{cell['method']}_{cell['targets']}_r{cell['r']}_a{cell['alpha']:g}"
@@ -121,23 +117,22 @@ def wrong(truth, verdict):
     return verdict == "supported" and not truth.startswith("true") or verdict == "contradicted" and truth != "false"
 
 
-def truths(contrasts, of):
+def truths(wanted, of):
     """True value of each contrast, ``of`` a point's runs (seed → id)."""
     values = []
-    for contrast in contrasts:
-        units = comparisons.trend_units(contrast.units) if contrast.family.endswith("_trend") else contrast.units
-        values.append(np.mean([sum(weight * of(runs) for weight, runs in unit) for unit in units]))
+    for contrast in wanted:
+        values.append(np.mean([sum(weight * of(runs) for weight, runs in unit) for unit in contrast.members()]))
     return np.array(values)
 
 
-def one_study(generator, accuracy, table, contrasts, families, spread, counts, verdicts):
+def one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts):
     """Draw a study, compare, judge; add to the counts (see ``simulate``). ``families``: name → group → positions."""
     scores, run, point = draw(generator, accuracy, table, spread)
-    rows = comparisons.measure(contrasts, {"accuracy": scores}, STATISTICS)
+    rows = comparisons.measure(wanted, table, {"accuracy": scores}, STATISTICS)
     names = {tuple(runs.values()): name for name, runs in zip(table.point, table.runs)} | {("head",): "head"}
-    of_cells = truths(contrasts, lambda runs: point[names[tuple(runs.values())]])
-    of_runs = truths(contrasts, lambda runs: np.mean([run[name] for name in runs.values()]))
-    about_cells = rows.test.isin([comparisons.TESTS["seeds"], comparisons.TESTS["units"]]).to_numpy()
+    of_cells = truths(wanted, lambda runs: point[names[tuple(runs.values())]])
+    of_runs = truths(wanted, lambda runs: np.mean([run[name] for name in runs.values()]))
+    about_cells = rows.test.isin([*comparisons.AT_LARGE, comparisons.TESTS["units"]]).to_numpy()
     low, high, difference, p = rows[["low", "high", "difference", "p_holm"]].to_numpy(dtype=float).T
     for name, truth in (("cells", of_cells), ("runs", of_runs)):
         held = (low <= truth) & (truth <= high)
@@ -204,12 +199,12 @@ def simulate(accuracy, seeds, spread, studies, seed):
     generator = np.random.default_rng(seed)
     counts, verdicts = defaultdict(Tally), defaultdict(no_verdicts)
     table = points(seeds)
-    contrasts = comparisons.contrasts(table, LINES, ["head"])
+    wanted = contrasts.build(table, LINES, ["head"])
     families = defaultdict(lambda: defaultdict(list))
-    for position, contrast in enumerate(contrasts):
+    for position, contrast in enumerate(wanted):
         families[contrast.family][contrast.group].append(position)
     for _ in range(studies):
-        one_study(generator, accuracy, table, contrasts, families, spread, counts, verdicts)
+        one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts)
     return counts, verdicts
 
 

@@ -1,12 +1,6 @@
 """Write docs/configuration.md from the configuration's schema: python docs/configuration.py"""
 
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.study import settings  # noqa: E402
+from lorastudy.study import settings
 
 HEAD = """# Configuration
 
@@ -61,4 +55,4 @@ def page():
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "configuration.md").write_text(page())
+    (settings.REPOSITORY / "docs" / "configuration.md").write_text(page(), encoding="utf-8")

@@ -96,7 +96,7 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)
     study = study or config()
-    (directory / "config.yaml").write_text(yaml.safe_dump(study))
+    (directory / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     loaded = settings.load(study)
     generator = np.random.default_rng(seed)
     texts = loaded.data.test_size

@@ -28,7 +28,7 @@ def small(clone, directory, **grid):
     path = directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["grid"] |= {"targets": ["attention"]} | grid
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     return Study(directory)
 
 
@@ -184,7 +184,7 @@ def test_a_cell_that_fails_for_good_stops_no_other(cluster, clone, prepared, tmp
     path = study.directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["grid"]["lines"] = {"r": {"r": [1, 2], "alpha": 4}}
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     bad = "lora_attention_r1_a4_s0"
     (study.directory / "results" / "checkpoints").mkdir()
     (study.directory / "results" / "checkpoints" / bad).write_text("in the way")

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from lorastudy.study import settings
+from lorastudy.study import grid, settings
 from lorastudy.study.settings import REPOSITORY
 
 STUDIES = ["config.yaml", "demo/config.yaml", ".test/config.yaml"]
@@ -73,7 +73,19 @@ def test_the_grid_of_earlier_versions_is_told_its_lines(config, old, lines):
         settings.load(config)
 
 
+def test_what_came_later_is_no_part_of_a_cell_at_its_default(config):
+    """A cell of a version before ``training.seed`` is the same cell; with another seed it is not."""
+    config["training"]["seed"] = 0
+    loaded = settings.load(config)
+    cell = next(iter(grid.cells(loaded.grid).values()))
+    assert "seed" not in loaded.cell_spec(cell)["training"]
+    assert settings.with_defaults(loaded.cell_spec(cell))["training"] == loaded.block("training")
+    config["training"]["seed"] = 42
+    assert settings.load(config).cell_spec(cell)["training"]["seed"] == 42
+
+
 def test_numbers_without_a_dot_are_read_in_lists_and_lines_too(config):
+    config["data"]["validation_size"] = 100
     config["grid"] |= {"learning_rates": ["1e-3"], "lines": {"r": {"r": [8], "alpha": "1e1"}}}
     loaded = settings.load(config)
     assert loaded.grid.learning_rates == (1e-3,)

@@ -33,7 +33,7 @@ def change(study, **changes):
     for name, value in changes.items():
         block, key = name.split("__")
         config.setdefault(block, {})[key] = value
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def test_a_finished_study_has_everything(finished_study):
@@ -105,6 +105,7 @@ def test_records_have_the_keys_that_others_rely_on(finished_study):
             "time_utc",
         }
         assert record["provenance"]["config"]["training"]["learning_rate"] == 5e-3
+        assert record["provenance"]["seed"] == 42  # training.seed and the cell's own, which is 0
     predictions = pd.read_parquet(directory / "predictions.parquet")
     assert list(predictions) == ["id", "label", "prediction", *(f"probability_{i}" for i in range(5))]
     assert metrics["metrics"]["accuracy"] == pytest.approx((predictions.label == predictions.prediction).mean())
@@ -189,8 +190,8 @@ def test_the_same_cell_again_gives_the_same_bits(copy_study, snakemake):
 
 
 def without_torch(tmp_path):
-    """An environment in which importing torch or transformers fails."""
-    for name in ("torch", "transformers", "peft", "datasets"):
+    """An environment in which importing torch or transformers fails, and that has another clone's library installed."""
+    for name in ("torch", "transformers", "peft", "datasets", "lorastudy"):
         (tmp_path / "blocked").mkdir(exist_ok=True)
         (tmp_path / "blocked" / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported here')\n")
     return {"PYTHONPATH": str(tmp_path / "blocked")}

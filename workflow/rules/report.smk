@@ -40,14 +40,12 @@ rule check:
         "../scripts/check_study.py"
 
 
-for target in ASKED.targets:
-    match Path(target).parts:
-        case ("publish", name):
-            record = f"results/cells/{name}/metrics.json"
-            if not Path(record).exists():
-                raise SystemExit(
-                    f"{name} has no result yet; run it first: snakemake --cores all {record}"
-                )
+for name in PUBLISHED:
+    record = f"results/cells/{name}/metrics.json"
+    if not Path(record).exists():
+        raise SystemExit(
+            f"{name} has no result yet; run it first: snakemake --cores all {record}"
+        )
 
 
 rule publish_cell:

@@ -2,7 +2,7 @@
 
 from lorastudy.analysis import comparisons as compare
 from lorastudy.analysis import points, summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import grid, records, settings
 
 
@@ -18,7 +18,7 @@ def main(outputs, cells, specs, grid_block, statistics, study_directory="."):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(
             dict(snakemake.output.items()), snakemake.params.cells, snakemake.params.specs, snakemake.params.grid,
             snakemake.params.statistics,

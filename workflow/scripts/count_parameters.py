@@ -1,7 +1,7 @@
 """Count the trainable parameters of the paper's model for each rank and target set of its Table 4."""
 
 from lorastudy.engine import model
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import architecture, grid, paper, settings
 
 CLASSES = 5
@@ -47,5 +47,5 @@ def _count(shape, targets, head, r):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.output[0])

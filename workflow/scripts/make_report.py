@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import report, tables
 from lorastudy.study import settings
 
@@ -24,7 +24,7 @@ def rulegraph():
     command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "all", "--nolock", "--rulegraph", "dot"]
     # not this job's arguments and settings: the graph is that of the whole study
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=clean)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         return None, said[-1] if said else f"snakemake --rulegraph ended with status {done.returncode}"
@@ -32,5 +32,5 @@ def rulegraph():
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)

@@ -30,7 +30,7 @@ def main(arguments=None):
     chosen = parser.parse_args(arguments)
     path = Path(chosen.directory, "config.yaml")
     try:
-        study = settings.load(yaml.safe_load(path.read_text()))
+        study = settings.load(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         sys.exit(f"{path}: there is no such file; name the directory of a study.")
     except (settings.ConfigError, yaml.YAMLError) as fault:

@@ -11,6 +11,8 @@ import shutil
 import zlib
 from pathlib import Path
 
+from lorastudy.study import records
+
 log = logging.getLogger("lorastudy")
 
 KEPT = 2
@@ -51,6 +53,7 @@ class Checkpoints:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             save_file(tensors, temporary, metadata)
+            records.open_as_others(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

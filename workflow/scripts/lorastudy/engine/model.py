@@ -1,13 +1,18 @@
 """The base model, its quantized form, its classification head and its adapters."""
 
+import logging
 from pathlib import Path
 
-from lorastudy.engine import attention, decoder, methods
+import torch
+
+from lorastudy.engine import attention, decoder, dropout, methods
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.study import records
 from lorastudy.study.grid import FULL
 
 HEAD = linear_layers.HEAD
+
+log = logging.getLogger("lorastudy")
 
 
 def load_classifier(directory, classes, dtype, seed, on=None):
@@ -23,47 +28,81 @@ def load_classifier(directory, classes, dtype, seed, on=None):
     Returns:
         transformers ``…ForSequenceClassification`` with packed attention.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    attention.register()
-    config = AutoConfig.from_pretrained(directory, num_labels=classes)
+    config = _configuration(directory, num_labels=classes)
     if config.pad_token_id is None:
         # Nothing here is ever padded, but whoever loads the adapter with plain transformers needs one.
-        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention.NAME,
-        device_map={"": on or base_model.device()},
-        use_safetensors=True,
-    )
-    model.config.use_cache = False
-    model.requires_grad_(False)
+        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory), config.vocab_size)
+    model = _load(AutoModelForSequenceClassification, directory, config, dtype, on, new=f"{HEAD}.weight")
     head = getattr(model, HEAD)
     fresh = torch.empty(head.weight.shape, dtype=torch.float32)
-    fresh.normal_(std=config.get_text_config().initializer_range, generator=torch.Generator().manual_seed(seed))
+    fresh.normal_(std=config.initializer_range, generator=torch.Generator().manual_seed(seed))
     head.weight.data = fresh.to(head.weight.device)
     set_training(model, False)
     return model
 
 
 def load_language_model(directory, dtype, on=None):
-    """The base model under its own language-model head, with packed attention, frozen."""
-    import torch
+    """The base model under its own language-model head, with packed attention, frozen.
+
+    Raises:
+        base_model.ModelError: it has none.
+    """
     from transformers import AutoModelForCausalLM
 
+    return _load(AutoModelForCausalLM, directory, _configuration(directory), dtype, on).eval()
+
+
+def _configuration(directory, **changes):
+    """The base model's configuration, as it computes here.
+
+    Its own dropout is off: the base is frozen, and a result must not depend on how texts are packed. A padding token
+    beyond the embedding, which transformers would not load, is none.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, **changes)
+    for key, value in config.to_dict().items():
+        if "drop" in key and isinstance(value, (int, float)) and value:
+            log.info("the base model's own %s of %s is switched off", key, value)
+            setattr(config, key, type(value)(0))
+    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
+        config.pad_token_id = None
+    return config
+
+
+def _load(kind, directory, config, dtype, on, new=None):
+    """A model with packed attention, frozen, all of its weights read from ``directory``.
+
+    Args:
+        kind: auto class of transformers.
+        new: name of the weights that are drawn anew by the caller, whether the files have them (of a classifier that
+            was fine-tuned before, with any number of classes) or not.
+
+    Raises:
+        base_model.ModelError: the files lack weights, which transformers would draw at random.
+    """
+
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(
+    model, read = kind.from_pretrained(
         directory,
+        config=config,
         dtype=getattr(torch, dtype),
         attn_implementation=attention.NAME,
         device_map={"": on or base_model.device()},
         use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    lost = sorted({*read["missing_keys"], *(name for name, *_ in read["mismatched_keys"])} - {new})
+    if lost:
+        raise base_model.ModelError(
+            f"the weights in {directory} are not all of a {type(model).__name__}: {lost[0]} is missing or of another size, "
+            f"the first of {len(lost)}; take a model that was saved whole."
+        )
     model.config.use_cache = False
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False)
 
 
 def quantize(directory, output, dtype):
@@ -74,7 +113,6 @@ def quantize(directory, output, dtype):
     Args:
         dtype: name of the number format that the weights are expanded to in computation.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
 
     size = sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
@@ -82,6 +120,7 @@ def quantize(directory, output, dtype):
     # the decoder alone: heads are drawn anew for every cell, and are never quantized
     model = AutoModel.from_pretrained(
         directory,
+        config=_configuration(directory),
         dtype=getattr(torch, dtype),
         device_map={"": base_model.device()},
         use_safetensors=True,
@@ -94,6 +133,7 @@ def quantize(directory, output, dtype):
         ),
     )
     model.save_pretrained(output)
+    records.open_as_others(*Path(output).glob("*.safetensors"))
     AutoTokenizer.from_pretrained(directory).save_pretrained(output)
     origin = base_model.fingerprint(directory) | {"quantization": "NF4, double quantization", "compute_dtype": dtype}
     records.write_json(Path(output) / "origin.json", origin)
@@ -113,7 +153,6 @@ def add_adapters(model, cell, lora, seed=None, *, fused=True):
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    import torch
     from peft import get_peft_model
 
     torch.manual_seed(cell.seed if seed is None else seed)
@@ -173,6 +212,7 @@ def save_adapters(peft_model, directory, base):
     }
     # no embedding is trained: PEFT need not ask the hub for its size
     peft_model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False, state_dict=state)
+    records.open_as_others(*Path(directory).glob("*.safetensors"))
     card = Path(directory, "README.md")
     card.unlink(missing_ok=True)  # PEFT's is an empty form
 
@@ -202,7 +242,6 @@ def _compute_dtype(model):
 def _adapters_compute_in(peft_model):
     """Number format that adapters enter the computation in. AdaLoRA's stay float32, since their ranks are scored by the
     parameters and gradients themselves."""
-    import torch
 
     return torch.float32 if methods.adaptive(peft_model) else _compute_dtype(peft_model)
 
@@ -215,6 +254,7 @@ def in_head(name):
 def _settle_dtypes(peft_model, trainable):
     """The head and its pair in float32. Adapters in the format of the computation (no cast of every input), except
     where they are trained by the fused decoder, which rounds its float32 parameters itself."""
+    dropout.install(peft_model)
     compute = _adapters_compute_in(peft_model)
     masters = trainable and decoder.fused(peft_model)
     for name, parameter in peft_model.named_parameters():
@@ -241,6 +281,7 @@ def set_training(model, training):
 def classify(model, pack):
     """Logits of each text of a pack, float32, shape (texts, classes): the last token's hidden state through the head."""
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
+    dropout.enter(classifier, pack)
     return getattr(classifier, HEAD)(last_hidden_states(classifier, pack).float())
 
 
@@ -284,7 +325,6 @@ def count_parameters(architecture, classes, cell, lora):
     Returns:
         (trainable, all), as PEFT counts: adapters and both copies of the head are in ``all``.
     """
-    import torch
 
     model = linear_layers.build(architecture, classes).requires_grad_(False)
     with torch.device("meta"):

@@ -70,14 +70,14 @@ def launch(script, arguments, processes):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(arguments, file)
         file.flush()
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
         common["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
         children = [
             subprocess.Popen(
-                [sys.executable, "-m", "lorastudy.engine.parallel", str(script), file.name],
+                [sys.executable, "-P", "-m", "lorastudy.engine.parallel", str(script), file.name],
                 env=os.environ | common | {"RANK": str(rank)} | device,
             )
             for rank, device in enumerate(devices)
@@ -145,7 +145,7 @@ def _child(script, arguments):
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     try:
-        module.main(**json.loads(Path(arguments).read_text()))
+        module.main(**json.loads(Path(arguments).read_text(encoding="utf-8")))
     except logs.Interrupted as stop:
         print(stop, file=sys.stderr, flush=True)
         os._exit(stop.code)  # without waiting for processes that have ended already

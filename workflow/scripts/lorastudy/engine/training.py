@@ -13,10 +13,11 @@ import logging
 import math
 import resource
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 
-from lorastudy.engine import batching, energy, methods, model, parallel
+from lorastudy.engine import batching, dropout, energy, methods, model, parallel
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.jobs import logs
 from lorastudy.planning import memory
@@ -363,7 +364,9 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         pending = None
         for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
+                loss = _gradient(
+                    peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop, (seed, index)
+                )
             except _Stopped:
                 if pending and not settle(pending):
                     break
@@ -429,7 +432,7 @@ class _Seen:
         return self.values.tolist()
 
 
-def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
+def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop, key):
     """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
     out. Random states are as before where it stops half-way."""
     import torch
@@ -446,7 +449,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 break
             try:
                 picked = [chosen[i] for i in members]
-                pack = batching.pack([texts[i] for i in picked], place)
+                keys = dropout.keys(*key, picked, [lengths[i] for i in picked])
+                pack = batching.pack([texts[i] for i in picked], place, keys)
                 target = torch.tensor([int(labels[i]) for i in picked], device=place)
                 loss = F.cross_entropy(model.classify(peft_model, pack), target, reduction="sum") / len(chosen)
                 loss.backward()
@@ -596,4 +600,5 @@ def peak_memory():
             torch.cuda.max_memory_reserved() / 2**30,
             "CUDA caching allocator",
         )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, None, "resident set of the process"
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes on macOS, KiB elsewhere (getrusage(2))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, None, "resident set of the process"

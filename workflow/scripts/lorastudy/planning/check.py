@@ -11,13 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, hub, linear_layers, package_index
+from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
 from lorastudy.inputs.sources import packaged
+from lorastudy.jobs import nvidia
 from lorastudy.planning import hardware, memory
-from lorastudy.study import records
+from lorastudy.study import layout, records
 from lorastudy.study.errors import StudyError
 
-OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
+OK, NOTE, FAULT, UNKNOWN = "ok", "note", "fault", "not checked"
 TIMEOUT = 15  # seconds that the hub or the package index may take to answer
 # of the peak, six operations a weight and token: an H100 reached 0.6 to 0.8 in training at the shape of Llama-3-8B, and
 # 0.5 in evaluation (docs/results); cells of small models reach less
@@ -32,7 +33,8 @@ class CheckError(StudyError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: ``state`` is OK, FAULT or UNKNOWN (it could not be checked), ``text`` says why."""
+    """One thing that was looked at: ``state`` is OK, NOTE (worth knowing), FAULT or UNKNOWN (it could not be checked),
+    ``text`` says why."""
 
     what: str
     state: str
@@ -68,15 +70,13 @@ def known_gpus():
 
 def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
+    if not found:
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
-    limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, hardware.peak(name) * 1e12 * GPU_UTILISATION, limit)
+    name, size, watts = found[0]
+    gib = float(size or nvidia.machine_memory_mb()) / 1024
+    return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
@@ -100,11 +100,8 @@ def _cpu_rate(dtype, size=512, seconds=0.3):
 def access(study, study_directory="."):
     """``Finding`` of the model and of the data of a ``settings.Settings``."""
     place = Path(study_directory, "results")
-    origin = place / "model" / "base" / "origin.json"
-    wanted = (study.model.source, study.model.name, study.model.revision)
-    found = records.read_json(origin) if origin.exists() else {}
-    if tuple(found.get(key) for key in ("source", "name", "revision")) == wanted:
-        yield Finding("model", OK, f"{study.model.name} is in results/model/base")
+    if base_model.is_fetched(study.model, study_directory):
+        yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
     if (place / "data" / "source.parquet").exists():
@@ -121,7 +118,8 @@ def _source(what, block, study_directory):
             packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
             return _in_index(what, packages[block.name]["requirement"])
         case "random":
-            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+            made = "weights of the shape" if what == "model" else "texts"
+            return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
             return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
         case _:
@@ -149,6 +147,47 @@ def _on_hub(what, block):
         return Finding(what, FAULT if why.final else UNKNOWN, why.text)
     size = sum(file.size or 0 for file in files if what == "data" or file.rfilename.endswith(".safetensors"))
     return Finding(what, OK, f"{block.name} can be read on the hub at {block.revision[:12]}, {size / GB:.1f} GB")
+
+
+def base(study, study_directory="."):
+    """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
+    model, place = study.model, None
+    if model.source == "directory":
+        place = Path(study_directory, model.name)
+    elif base_model.is_fetched(model, study_directory):
+        place = Path(study_directory, base_model.FETCHED)
+    if place:  # its configuration was found to be in order before this job
+        yield from _of_base(records.read_json(place / "config.json"), model_files.tensor_names(place))
+    elif model.source == "hub":
+        yield from _of_base_on_hub(study)
+
+
+def _of_base_on_hub(study):
+    from huggingface_hub import HfApi
+
+    model = study.model
+    try:
+        files = HfApi().model_info(model.name, revision=model.revision, timeout=TIMEOUT).siblings
+        config = base_model.hub_usable(model, files, study.data.max_length)
+        names = HfApi().get_safetensors_metadata(model.name, revision=model.revision).weight_map
+    except base_model.ModelError as fault:
+        for line in str(fault).splitlines():
+            yield Finding("base", FAULT, line)
+    except Exception as fault:  # as in access, which tells of most of them
+        why = hub.refusal(fault, model, "model")
+        if not why.final:
+            yield Finding("base", UNKNOWN, why.text)
+    else:
+        yield from _of_base(config, names)
+
+
+def _of_base(config, names):
+    limit = families.positions(config)
+    until = f" of {limit:,} positions" if limit else ""
+    yield Finding("base", OK, f"a {config['model_type']}{until}; packed texts give what single ones give")
+    if not model_files.turns_into_words(config, names):
+        text = f"{model_files.NO_LANGUAGE_HEAD}, so that it cannot be prompted; that row of the tables stays empty"
+        yield Finding("prompted baseline", NOTE, text)
 
 
 def _in_index(what, requirement):
@@ -181,7 +220,7 @@ def targets(estimate, base):
     if not linear_layers.countable(base.config):
         return Finding("targets", UNKNOWN, "without torch the linear layers of this model cannot be looked at")
     try:
-        linear_layers.check(base.config, estimate.cells.values())
+        linear_layers.require(base.config, estimate.cells.values())
     except base_model.ModelError as fault:
         return Finding("targets", FAULT, str(fault).replace("\n", " "))
     return Finding("targets", OK, f"{linear_layers.of(base.config).kind} has the linear layers of every target set")
@@ -235,12 +274,12 @@ def space(study, estimate, shape, study_directory="."):
     place = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / "results" / "model" / "base").exists():
+    if not (place / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / "results" / "model" / "nf4").exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (place / "results" / "cells" / name / "adapter").exists():
+        if not (layout.cell(name, place) / "adapter").exists():
             one = estimate.sized(cell)
             need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
     free = shutil.disk_usage(place).free
@@ -296,7 +335,7 @@ def finished(study_directory, estimate):
     """Ids of cells and baselines with a result, and the mean FLOP/s of the cells among them (None without one)."""
     done, flop, seconds = set(), 0, 0
     for name in estimate.cells:
-        directory = Path(study_directory, "results", "cells", name)
+        directory = layout.cell(name, study_directory)
         if not ((directory / "metrics.json").exists() and (directory / "training.json").exists()):
             continue
         done.add(name)
@@ -304,5 +343,5 @@ def finished(study_directory, estimate):
         if trained["status"] == "finished" and tested["evaluation"]:
             flop += estimate.finetune_flop(name) + estimate.evaluate_flop(name)
             seconds += trained["seconds"] + tested["evaluation"]["seconds"]
-    done |= {n for n in ("head", "prompt") if Path(study_directory, "results", "zero_shot", n, "metrics.json").exists()}
+    done |= {n for n in ("head", "prompt") if (layout.baseline(n, study_directory) / "metrics.json").exists()}
     return done, flop / seconds if seconds else None

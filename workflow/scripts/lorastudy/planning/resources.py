@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from lorastudy.inputs import linear_layers
+from lorastudy.inputs import linear_layers, sources
 from lorastudy.jobs import attempts
 from lorastudy.planning import hardware, memory
-from lorastudy.study import architecture
+from lorastudy.study import architecture, layout
 from lorastudy.study.errors import Cause
 from lorastudy.study.grid import ALL_LINEAR, HEAD_ALONE
 
@@ -144,12 +144,17 @@ class Estimate:
     def classes(self):
         """Number of classes; the paper's where only the data will tell."""
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
-        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
+        return len(known or _card(_version(layout.CARD)).get("labels") or range(CLASSES))
+
+    @property
+    def text_tokens(self):
+        """Tokens of a text before the data is prepared: the mean where it is known of the source, else the most kept."""
+        return sources.expected_length(self.study.data) or self.study.data.max_length
 
     def _tokens(self, split):
-        """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
-        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
-        return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
+        """Tokens of a split: counted once the data is prepared, before that by ``text_tokens``."""
+        counted = _card(_version(layout.CARD)).get("splits", {}).get(split, {}).get("tokens")
+        return getattr(self.study.data, f"{split}_size") * self.text_tokens if counted is None else counted
 
 
 def _version(path):
@@ -163,4 +168,4 @@ def _version(path):
 @cache
 def _card(version):
     path, time = version
-    return {} if time is None else json.loads(Path(path).read_text())
+    return {} if time is None else json.loads(Path(path).read_text(encoding="utf-8"))

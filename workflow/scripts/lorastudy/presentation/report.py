@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lorastudy.analysis import cost
 from lorastudy.presentation import figures, rule_graph
-from lorastudy.study import assumptions, records, settings
+from lorastudy.study import assumptions, layout, records, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
 ERRORS = 10  # most confident ones, a cell
@@ -149,7 +149,7 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "visible": visible, "code": code}
-    script, style = ((PAGE / name).read_text() for name in ("page.js", "page.css"))
+    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     full = _with_costs(results.summary, costs)
     columns = _columns(full[full.kind == "cell"])
     return environment.get_template("report.html.j2").render(
@@ -303,7 +303,7 @@ def _figure(path, study, carried):
         "name": path.stem,
         "title": _title(path.stem),
         "what": figures.describe(path.stem),
-        "caption": (study / path).with_suffix(".txt").read_text().strip(),
+        "caption": (study / path).with_suffix(".txt").read_text(encoding="utf-8").strip(),
         "width": image.width,
         "height": image.height,
         "image": base64.b64encode(held.getvalue()).decode(),
@@ -384,7 +384,7 @@ def _details(results, study):
     curves = dict(tuple(results.curves.groupby("id", sort=False))) if len(results.curves) else {}
     texts = _test_texts(study)
     for row in results.summary[results.summary.status.isin(["finished", "diverged"])].itertuples():
-        directory = study / "results" / ("cells" if row.kind == "cell" else "zero_shot") / row.id
+        directory = layout.result(row.id, row.kind, study)
         measured = records.read_json(directory / "metrics.json")
         trained = directory / "training.json"
         provenance = (records.read_json(trained) if trained.exists() else measured)["provenance"]

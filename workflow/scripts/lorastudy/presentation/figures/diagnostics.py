@@ -3,8 +3,8 @@
 import itertools
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 LONGEST = 12  # characters of a class's name
 NUMBERED = 10  # classes up to which a matrix shows its numbers

@@ -1,8 +1,8 @@
 """What of a study's points and cells goes into which panel of a figure."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import style
+from lorastudy.study import grid
 
 SYMBOLS = {"r": "r", "alpha": "α"}
 

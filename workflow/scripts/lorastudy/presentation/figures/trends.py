@@ -1,8 +1,8 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 
@@ -108,6 +108,7 @@ def _tuned(results, look, axis):
         f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(line)}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
+        *tuning.edge_notes(results.summary),
         captions.sample(results, every),
         captions.intervals(results, points[tuning.TUNED]),
         captions.cut(drawn, {"accuracy": reach}),

@@ -105,8 +105,8 @@ def hardware(inputs):
     )
     meters = sorted(set(finished.memory_meter.dropna()))
     notes = [
-        "Reproduced: mean over finished runs; range: lowest and highest run, of a ratio its 95% interval "
-        "(geometric mean over runs that differ in the method alone; t on logarithms).",
+        "Reproduced: mean over finished runs; range: lowest and highest run, of a ratio its 95% interval (geometric mean "
+        "over pairs that differ in the method alone, each the mean over its seeds; t on logarithms). Runs: of a ratio, pairs.",
         f"Time is that of the training loop; memory the peak of the {' or '.join(meters) or 'device'}."
         + (
             " Jobs that ran on the same CPU at once slowed each other down."

@@ -80,7 +80,7 @@ def _trend(inputs, axis, caption):
         "(paired on the same texts, p < 0.05 after Holm's correction within the column or row). "
         + ("None is." if not any(best[score] for score in SCORES) else ""),
         *footnotes.basis(inputs),
-        *footnotes.views(points),
+        *footnotes.views(inputs, points),
         *footnotes.holes(points),
     ]
     return Table(caption, frame, shown, [note.strip() for note in notes], ("score", "learning rate", "scaling"), bold)
