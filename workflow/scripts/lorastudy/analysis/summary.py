@@ -44,7 +44,8 @@ class Results:
     """All that tables, figures and the report are made from.
 
     Attributes:
-        summary: data frame with the columns ``COLUMNS``, a row a cell (in the grid's order) and one a baseline (last).
+        summary: data frame with the columns ``COLUMNS``, a row a cell or control (in the grid's order) and one a
+            baseline (last).
         points: data frame of ``points.build``: a row a point of the grid, over its seeds.
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
@@ -69,6 +70,11 @@ class Results:
         return self.summary[self.summary.kind == "cell"]
 
     @property
+    def controls(self):
+        """Rows of what was trained without adapters: the head alone, all weights."""
+        return self.summary[self.summary.kind == "control"]
+
+    @property
     def baselines(self):
         """Rows of the base model before fine-tuning, by name (``head``, ``prompt``)."""
         return self.summary[self.summary.kind == "baseline"].set_index("id")
@@ -88,8 +94,13 @@ def load(summary, points, comparisons, curves, confusion, settings):
         comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
         confusion=records.read_json(confusion),
-        settings=settings,
+        settings=settings | {"grid": _of_adapters(settings["grid"])},
     )
+
+
+def _of_adapters(block):
+    """The configuration's grid as tables and figures of its points read it: controls are no points of it."""
+    return block | {"methods": [name for name in block["methods"] if name in grid.ADAPTERS]}
 
 
 def _table(path, columns, whole, text=()):
@@ -133,7 +144,7 @@ def _cell_row(cell, spec, study):
     directory = layout.cell(cell.id, study)
     row = {
         "id": cell.id,
-        "kind": "cell",
+        "kind": cell.kind,
         **cell.as_dict(),
         "scaling": cell.scaling,
         "learning_rate": spec["training"]["learning_rate"],
@@ -200,7 +211,7 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
+    for name in summary.id[summary.kind.ne("baseline") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)

@@ -145,7 +145,7 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
         cost=_table("cost", tables["cost"], study, carried),
         columns=columns,
         labels=LABELS,
-        cells=full[full.kind == "cell"].to_dict("records"),
+        cells=full[full.kind != "baseline"].to_dict("records"),
         filters=_filters(results.cells),
         baselines=results.baselines.reset_index().to_dict("records"),
         stated=_stated(results.settings),

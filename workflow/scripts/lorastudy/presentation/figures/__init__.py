@@ -2,7 +2,7 @@
 
 from lorastudy.presentation.figures import costs, diagnostics, maps, pairs, style, trends
 from lorastudy.study import grid as cells_of
-from lorastudy.study import records, settings
+from lorastudy.study import records
 
 FORMATS = ("pdf", "png")
 FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
@@ -28,7 +28,7 @@ NEEDS = {
     "r_alpha_map": lambda grid: _varies(grid, "both"),
     "tuned_r_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "r"),
     "tuned_alpha_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "alpha"),
-    "lora_against_qlora": lambda grid: len(grid.methods) > 1,
+    "lora_against_qlora": lambda grid: {"lora", "qlora"} <= set(grid.methods),
 }
 
 
@@ -59,7 +59,7 @@ def draw(name, results, look, outputs):
     """
     import matplotlib
 
-    look = settings.Figures(**look)
+    look = style.Look(**look, targets=tuple(results.settings["grid"]["targets"]))
     with matplotlib.rc_context(style.RC):
         figure, caption = FIGURES[name](results, look)
         figure.draw_without_rendering()

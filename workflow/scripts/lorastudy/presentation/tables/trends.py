@@ -88,7 +88,7 @@ def _trend(inputs, axis, caption):
 
 def _set_name(name):
     method, targets = name.split(" ")
-    return f"{NAMES[method]} {NAMES[targets]}"
+    return f"{NAMES[method]} {NAMES.get(targets, targets)}"
 
 
 def _score(point, score):
