@@ -39,8 +39,8 @@ COLOURS = {"dora": "#009E73", "adalora": "#CC79A7"}  # Okabe and Ito 2008, as th
 LINES = {
     "lora": "-",
     "qlora": (0, (4, 1.5)),
-    "dora": "-",
-    "adalora": (0, (4, 1.5)),
+    "dora": (0, (5, 1, 1, 1)),
+    "adalora": (0, (3, 1, 1, 1, 1, 1)),
     "head": (0, (6, 2)),
     "prompt": (0, (1, 1.5)),
 }
