@@ -7,6 +7,7 @@ import string
 import subprocess
 
 import count_parameters
+import debian
 import numpy as np
 import pandas as pd
 import pytest
@@ -499,7 +500,6 @@ def test_the_reading_of_latex_finds_faults(good, bad):
         check_latex(text.replace(good, bad))
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_latex_compiles(written, tmp_path):
     _, place = written
     inputs = "".join(f"\\input{{{place}/{name}.tex}}\\clearpage\n" for name in tables.TABLES)
@@ -507,7 +507,7 @@ def test_latex_compiles(written, tmp_path):
         "\\documentclass{article}\\usepackage[margin=2cm]{geometry}\\usepackage{array,booktabs,longtable}\n"
         f"\\begin{{document}}\n\\input{{{place}/numbers.tex}}\n\\StudyName: \\StudyVerdictTargets\n{inputs}\\end{{document}}\n"
     )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    command = [debian.pdflatex(), "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
 

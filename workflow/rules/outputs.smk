@@ -9,7 +9,7 @@ RESULTS = {
 }
 TABLES = [
     *expand(
-        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+        "paper_tables/{table}.{format}", table=tables.names(SETTINGS.study.paper), format=tables.FORMATS
     ),
     "paper_tables/numbers.tex",
 ]
@@ -39,6 +39,12 @@ if (
 def records_of_study(wildcards):
     """Records that the summary is made of: all of the grid's, or those that there are when nothing may be trained."""
     return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
+
+
+def data_of_study(wildcards):
+    """The data card and the test texts, for the report; like the records where nothing may be made."""
+    files = ["results/data/card.json", "results/data/test.parquet"]
+    return list(filter(os.path.exists, files)) if AS_IT_IS else files
 
 
 def all_cells(wildcards):
