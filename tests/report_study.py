@@ -93,7 +93,7 @@ def _write_parameters(path):
     architecture = records.read_json(settings.ARCHITECTURES / "llama-3-8b.json")
     rows = []
     for targets, head in (("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")):
-        for r in paper.RANKS:
+        for r in paper.TRAINED:
             count = paper.trainable_parameters(architecture, 5, targets, head, r)
             everything = 7_504_924_672 + count
             shares = {"trainable_percent": 100 * count / everything, "paper_percent": 100 * count / everything}

@@ -88,6 +88,41 @@ def test_table4_every_count_and_percentage_from_the_built_model(results, paramet
     assert counted.trainable_parameters.equals(counted.formula_trainable)
 
 
+def test_table4_shows_that_the_paper_leaves_out_ranks_that_it_trains(results, parameters, tmp_path):
+    """By hand: 2,621,440 r + 4,101 r + 20,480 for all linear layers, 425,984 r x 2 + 20,480 for attention."""
+    frame, markdown, latex = write("table4_trainable_parameters", results, parameters, tmp_path)
+    of_paper = frame[frame.model.str.endswith("Llama-3-8B") & frame.r.isin([1, 2, 4])]
+    counts = of_paper[of_paper.quantity.eq("trainable parameters")].set_index(["targets", "r"])
+    assert counts.paper.isna().all() and counts.difference.isna().all()
+    assert counts.reproduced.to_dict() == {
+        (targets, r): per_rank * r + 20_480
+        for targets, per_rank in (("attention", 851_968), ("all-linear", 2_625_541))
+        for r in (1, 2, 4)
+    }
+    rows = [
+        line for line in markdown.splitlines() if re.search(r"\| +[124] \|.*Meta-Llama|Meta-Llama.*\| +[124] \|", line)
+    ]
+    assert len(rows) == 6
+    assert all(row.count("—") == 4 for row in rows)
+    assert "—: the paper trains r = 1, 2, 4 too (section 2.7), but its table does not have them." in markdown
+    assert latex.count("---") == 6 * 4 + 1
+
+
+@pytest.mark.parametrize("name", tables.WITHOUT_RESULTS)
+def test_tables_that_need_no_result_are_made_without_any(name, tmp_path, parameters, results):
+    """Nothing of the study has run, and the table says of the paper what it says beside results."""
+    loaded = synthetic.write(tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "results")
+    frame, markdown, _ = write(name, synthetic.gather(tmp_path / "study", loaded), parameters, tmp_path)
+    beside, _, _ = write(name, results, parameters, tmp_path)
+    if name == "assumptions":
+        pd.testing.assert_frame_equal(frame, beside)
+    else:
+        assert frame.paper.notna().sum() == beside.paper.notna().sum() > 0
+        assert (frame.difference.dropna() == 0).all()
+    assert "nan" not in markdown
+
+
 def test_table4_has_the_counts_of_the_studys_own_cells(results, parameters, tmp_path):
     frame, _, _ = write("table4_trainable_parameters", results, parameters, tmp_path)
     own = frame[frame.model.eq("tiny") & frame.quantity.eq("trainable parameters")]

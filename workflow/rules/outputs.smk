@@ -24,10 +24,15 @@ RECORDS = [
     *expand("results/zero_shot/{name}/metrics.json", name=summary.BASELINES),
     *expand("results/cells/{cell}/metrics.json", cell=CELLS),
 ]
-if ONLY_PAPER and not any(map(os.path.exists, RECORDS)):
+if (
+    ONLY_PAPER
+    and not command.only_tables(ASKED.targets, tables.WITHOUT_RESULTS)
+    and not any(map(os.path.exists, RECORDS))
+):
     raise SystemExit(
         "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
-        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
+        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory). "
+        f"Without results there are paper_tables/ {', '.join(tables.WITHOUT_RESULTS)} (.csv, .md, .tex)."
     )
 
 

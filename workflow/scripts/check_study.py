@@ -3,7 +3,7 @@
 import sys
 
 from lorastudy.jobs import attempts
-from lorastudy.planning import check, resources
+from lorastudy.planning import check, memory, resources
 from lorastudy.study import architecture, grid, records, settings
 
 MARKS = {
@@ -34,22 +34,37 @@ def main(config, log):
     shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), *check.base(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.targets(estimate, base)]
+    if findings[-1].state == check.FAULT:  # nothing can be counted then
+        show(console, findings)
+        return conclude(console, findings, log)
+    findings.append(check.space(study, estimate, shape))
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
     rows = check.fits(study, estimate, held, shape)
     findings += memory_findings(rows, held, this)
-    for finding in findings:
-        console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
+    show(console, findings)
     console.print()
-    console.print(memory_table(rows, held, check.largest_micro_batch(study), origin))
+    console.print(memory_table(rows, held, check.largest_micro_batch(study), shape, origin))
     console.print()
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
     for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
+    return conclude(console, findings, log)
+
+
+def show(console, findings):
+    from rich.markup import escape
+
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
+
+
+def conclude(console, findings, log):
+    """The number of faults, printed last; and what was printed, written to ``log``."""
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
@@ -63,7 +78,8 @@ def memory_findings(rows, devices, this):
         out = [row for row in rows if row[5][index] is None]
         if device is this and out:
             cells = sum(row[3] for row in out)
-            first = " ".join(map(str, out[0][:2])) + f" r={out[0][2]}"
+            method, targets, r = out[0][:3]
+            first = method if targets is None else f"{method} {targets} r={r}"
             yield check.Finding(
                 "memory", check.FAULT, f"{cells} cells do not fit on {device.name}, {first} the first; "
                 "lower `data.max_length` or take them out of `grid`."
@@ -79,7 +95,7 @@ def memory_findings(rows, devices, this):
         yield check.Finding("memory", check.OK, "every cell fits on one of the GPUs below")
 
 
-def memory_table(rows, devices, tokens, origin):
+def memory_table(rows, devices, tokens, shape, origin):
     table = new_table("Memory of one cell", ["method", "targets"], ["r", "cells", "need"])
     for device in devices:
         table.add_column(device.name, justify="right")
@@ -88,7 +104,12 @@ def memory_table(rows, devices, tokens, origin):
         f"in brackets the layers computed twice to save memory. Shape of the model: {origin}."
     )
     for method, targets, r, count, need, fits in rows:
-        table.add_row(method, targets, str(r), str(count), f"{need:.1f}", *map(fit_text, fits))
+        bound = "" if memory.measured(shape, method) else "≤ "
+        table.add_row(
+            method, targets or MISSING, str(r or MISSING), str(count), f"{bound}{need:.1f}", *map(fit_text, fits)
+        )
+    if not all(memory.measured(shape, row[0]) for row in rows):
+        table.caption += " ≤: a bound, of what was not measured on a GPU."
     return table
 
 

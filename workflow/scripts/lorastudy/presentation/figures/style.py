@@ -11,7 +11,8 @@ ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
 BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
-STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
+# of cells and baselines without numbers
+STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date", "refused": "not possible"}
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 MARKERS = {"attention": "o", "all-linear": "s"}
