@@ -139,7 +139,13 @@ def gather(directory, study=None):
     details = {"details": directory / "results" / "details.json"}
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
     aggregate_results.main(
-        files | details, cells, specs(study), study.block("grid"), study.block("statistics"), directory
+        files | details,
+        cells,
+        specs(study),
+        study.block("grid"),
+        study.block("statistics"),
+        study.study.paper,
+        directory,
     )
     blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})

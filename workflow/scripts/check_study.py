@@ -2,8 +2,10 @@
 
 import sys
 
+from lorastudy.analysis import comparisons, scatter, sensitivity, summary, tuning
 from lorastudy.jobs import attempts
 from lorastudy.planning import check, memory, resources
+from lorastudy.statistics import power
 from lorastudy.study import architecture, grid, records, settings
 
 MARKS = {
@@ -53,6 +55,9 @@ def main(config, log):
     console.print(cost_table(predicted, study.cost))
     for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
+    console.print()
+    for part in what_it_can_tell(study, cells):
+        console.print(escape(part) if isinstance(part, str) else part)
     return conclude(console, findings, log)
 
 
@@ -168,6 +173,79 @@ def cost_notes(predicted, estimate, cost, done, results, measured):
         yield "CO2e is empty: `cost.carbon_intensity` (grams a kWh) is not configured."
     if cost.price_per_hour is None:
         yield f"{cost.currency} is empty: `cost.price_per_hour` is not configured."
+
+
+def what_it_can_tell(study, cells, study_directory="."):
+    """A table of the smallest differences and margins, notes, and what of the finished cells is open."""
+    variances, rows = sensitivity.default(), None
+    results = summary.build(cells, all_specs(study, cells), study_directory)
+    finished = results[results.kind.eq("cell") & results.status.eq("finished")]
+    if len(finished):
+        try:
+            own, rows = sensitivity.of_study(results, study.grid, study.block("statistics"), study_directory)
+            variances = own or variances
+        except comparisons.ComparisonError as fault:
+            yield f"Its own cells were not looked at: {fault}"
+    seeds, texts = len(study.grid.seeds), study.data.test_size
+    plan = sensitivity.plan(study.grid, grid.lines(study.grid), variances, seeds, texts)
+    if plan:
+        yield power_table(plan, seeds, texts, study.statistics.equivalence_margin)
+        yield from power_notes(plan, seeds, variances)
+    if rows is not None:
+        yield from open_notes(rows)
+    yield from tuning.edge_notes(results)
+
+
+def all_specs(study, cells):
+    specs = {name: study.cell_spec(cell) for name, cell in cells.items()}
+    return specs | {name: study.baseline_spec() for name in summary.BASELINES}
+
+
+def power_table(plan, seeds, texts, margin):
+    title = f"What {seeds} seed{'s' * (seeds > 1)} and {texts:,} test texts can tell"
+    table = new_table(title, ["comparison of accuracies"], ["tests", "differs by", "equal within"])
+    for row in plan:
+        wide = row.margin > margin
+        table.add_row(
+            row.what, str(row.tests), points_text(row.difference), f"[yellow]{points_text(row.margin)}[/]" * wide or points_text(row.margin)
+        )  # fmt: skip
+    table.caption = (
+        f"Points of accuracy: the smallest true difference that is shown after correction for so many tests, and the smallest margin "
+        f"within which equal ones are shown to be, each with a chance of {power.POWER:.0%}. `statistics.equivalence_margin` is "
+        f"{points_text(margin)} points."
+    )
+    return table
+
+
+def points_text(fraction):
+    return f"{100 * fraction:.1f}" if fraction < power.LONGEST else "never"
+
+
+def power_notes(plan, seeds, variances):
+    yield f"Chance as large as in {variances.source}; runs that fail to learn are apart from it."
+    if seeds < scatter.SEEDS:
+        yield (
+            f"With fewer than {scatter.SEEDS} seeds all of it is about these runs: what other seeds would change is unknown. "
+            f"`grid.seeds: {list(range(scatter.SEEDS))}` makes it about the methods."
+        )
+
+
+def open_notes(rows):
+    """What is undecided over the grid, and how many seeds would settle it."""
+    if not rows.test.isin(comparisons.AT_LARGE).any():
+        return
+    undecided = sensitivity.open_questions(rows)
+    if undecided.empty:
+        yield "Of the averages over the grid none is undecided."
+    for family, group in undecided.groupby("family", sort=False):
+        size, settled = group.difference.abs(), group.needed.dropna()
+        ends = [f"{settled.max()} seeds would settle {len(settled)}"] if len(settled) else []
+        if left := len(group) - len(settled):
+            ends.append(f"{left} would stay open with {sensitivity.MOST}, for a lack of test texts or at the margin")
+        yield (
+            f"Undecided: {len(group)} of {rows.family.eq(family).sum()}, {sensitivity.FAMILIES[family].split(',')[0]}, "
+            f"{points_text(size.min())} to {points_text(size.max())} points apart so far; {'; '.join(ends)}."
+        )
 
 
 if __name__ == "__main__":

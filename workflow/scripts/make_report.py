@@ -17,7 +17,7 @@ def main(inputs, output, blocks):
     for read_beside in ("captions", "tables"):  # by the names of figures and tables
         inputs.pop(read_beside)
     results = summary.load(**inputs, settings=blocks)
-    made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
+    made = {name: tables.make(name, results, parameters) for name in tables.names(blocks["study"]["paper"])}
     report.write(output, results, details, inputs.values(), drawings, made, rulegraph())
 
 

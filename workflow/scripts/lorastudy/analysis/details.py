@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from lorastudy.analysis import collapse
 from lorastudy.study import layout, records
 
 ERRORS = 10  # most confident ones, of a cell
@@ -38,7 +39,7 @@ def build(summary, study_directory="."):
     """
     study, shared, results = Path(study_directory), Shared(), {}
     texts = _test_texts(study)
-    for row in summary[summary.status.isin(["finished", "diverged"])].itertuples():
+    for row in summary[summary.status.isin([*collapse.RAN, "diverged"])].itertuples():
         directory = layout.result(row.id, row.kind, study)
         record = directory / "training.json"
         made = records.read_json(record if record.exists() else directory / "metrics.json")["provenance"]

@@ -25,6 +25,8 @@ CURVE_POINTS = 200
 FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
+# tables that are shown as cards, and what the page calls them
+CLAIMS = {"claims": "The paper's claims", "questions": "Over the whole grid"}
 SECTIONS = ("assumptions", "cost")  # tables that have a section of their own
 
 # What the page calls the columns of the summary, and how it writes their values.
@@ -132,8 +134,11 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
         style_hash=_hash(style),
         settings=results.settings,
         status=_status(results),
-        claims=tables["claims"].frame.to_dict("records"),
-        verdicts=tables["claims"].frame.verdict.value_counts().to_dict(),
+        claims=[
+            (title, tables[name].frame.to_dict("records"), tables[name].frame.verdict.value_counts().to_dict())
+            for name, title in CLAIMS.items()
+            if name in tables
+        ],
         figures=[_figure(path, study, carried) for path in drawings],
         results=[carried.add(path) for path in files],
         tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
