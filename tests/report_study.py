@@ -63,7 +63,7 @@ def draw(directory, study, drawn):
         outputs = {suffix: directory / "figures" / f"{name}.{suffix}" for suffix in figures.FORMATS}
         figures.draw(name, found, look, outputs | {"caption": directory / "figures" / f"{name}.txt"})
     _write_parameters(directory / "results" / "parameters.csv")
-    for name in tables.TABLES:
+    for name in tables.names(study.study.paper):
         paths = {suffix: directory / "paper_tables" / f"{name}.{suffix}" for suffix in tables.FORMATS}
         tables.write(name, found, directory / "results" / "parameters.csv", paths)
     return page(directory, found), found
@@ -73,7 +73,10 @@ def page(directory, found):
     """Write the page of a study whose figures and tables are there; returns its path."""
     files = [f"results/{name}.csv" for name in ("summary", "points", "comparisons", "curves")]
     drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
-    made = {name: tables.make(name, found, directory / "results" / "parameters.csv") for name in tables.TABLES}
+    made = {
+        name: tables.make(name, found, directory / "results" / "parameters.csv")
+        for name in tables.names(found.settings["study"]["paper"])
+    }
     report.write(
         directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
     )

@@ -137,7 +137,9 @@ def gather(directory, study=None):
     files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files["confusion"] = directory / "results" / "confusion.json"
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
-    aggregate_results.main(files, cells, specs(study), study.block("grid"), study.block("statistics"), directory)
+    aggregate_results.main(
+        files, cells, specs(study), study.block("grid"), study.block("statistics"), study.study.paper, directory
+    )
     blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 

@@ -9,7 +9,7 @@ RESULTS = {
 }
 TABLES = [
     *expand(
-        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+        "paper_tables/{table}.{format}", table=tables.names(SETTINGS.study.paper), format=tables.FORMATS
     ),
     "paper_tables/numbers.tex",
 ]

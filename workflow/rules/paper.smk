@@ -18,6 +18,7 @@ rule aggregate_results:
         specs=all_specs,
         grid=SETTINGS.block("grid"),
         statistics=SETTINGS.block("statistics"),
+        with_paper=SETTINGS.study.paper,
         code=code_of_library,
     message:
         "Gathering the records of the study"

@@ -12,7 +12,7 @@ rule make_report:
         **RESULTS,
         figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
         parameters="results/parameters.csv",
-        tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
+        tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
     output:
         "report.html",
     log:

@@ -14,7 +14,7 @@ def main(inputs, output, blocks):
     """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
     drawings, _, parameters = inputs.pop("figures"), inputs.pop("tables"), inputs.pop("parameters")
     results = summary.load(**inputs, settings=blocks)
-    made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
+    made = {name: tables.make(name, results, parameters) for name in tables.names(blocks["study"]["paper"])}
     report.write(output, results, inputs.values(), drawings, made, rulegraph())
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy.analysis import collapse
 from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
@@ -23,6 +24,7 @@ FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
 COLUMNS = [
     *IDENTITY,
     "n_test",
+    "chance",
     *SCORES,
     "validation_accuracy",
     "validation_nll",
@@ -89,8 +91,8 @@ def load(summary, points, comparisons, curves, confusion, settings):
 
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
-        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
-        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
+        points=_table(points, of_points.COLUMNS, of_points.WHOLE),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
         confusion=records.read_json(confusion),
         settings=settings,
@@ -114,7 +116,7 @@ def build(cells, specs, study_directory="."):
     """The summary as a data frame.
 
     A result that does not belong to the study's present configuration is not mixed with the others: its row has the
-    status ``stale`` and no numbers.
+    status ``stale`` and no numbers. A run that ended at chance while others learned has ``collapsed`` (``collapse``).
 
     Args:
         cells: the grid's cells by id.
@@ -124,7 +126,14 @@ def build(cells, specs, study_directory="."):
 
     rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
     rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+    summary = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64") | {"reason": object})
+    lost = collapse.find(summary)
+    summary.loc[lost, "status"] = collapse.COLLAPSED
+    summary.loc[lost, "reason"] = [
+        f"accuracy {row.accuracy:.3f}, that of the most frequent class is {row.chance:.3f}"
+        for row in summary[lost].itertuples()
+    ]
+    return summary
 
 
 def _cell_row(cell, spec, study):
@@ -153,6 +162,8 @@ def _result(directory, spec, study, jobs):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "n_test": measured["n_test"]}
+    if measured["confusion"]:
+        row["chance"] = max(map(sum, measured["confusion"])) / measured["n_test"]
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
@@ -196,7 +207,7 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
         part.insert(0, "id", name)
         parts.append(part)
@@ -204,9 +215,9 @@ def curves(summary, study_directory="."):
 
 
 def confusion(summary, study_directory="."):
-    """Confusion matrices by id of all finished cells and baselines."""
+    """Confusion matrices by id of all cells and baselines that have one."""
     matrices = {}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         kind = "cells" if row.kind == "cell" else "zero_shot"
         matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
             "confusion"

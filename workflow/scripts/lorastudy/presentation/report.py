@@ -16,7 +16,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorastudy.analysis import cost
+from lorastudy.analysis import collapse, cost
 from lorastudy.presentation import figures, rule_graph
 from lorastudy.study import assumptions, records, settings
 
@@ -28,6 +28,8 @@ CURVE_POINTS = 200
 FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
+# tables that are shown as cards, and what the page calls them
+CLAIMS = {"claims": "The paper's claims", "questions": "Over the whole grid"}
 SECTIONS = ("assumptions", "cost")  # tables that have a section of their own
 
 # What the page calls the columns of the summary, and how it writes their values.
@@ -159,8 +161,11 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         style_hash=_hash(style),
         settings=results.settings,
         status=_status(results),
-        claims=tables["claims"].frame.to_dict("records"),
-        verdicts=tables["claims"].frame.verdict.value_counts().to_dict(),
+        claims=[
+            (title, tables[name].frame.to_dict("records"), tables[name].frame.verdict.value_counts().to_dict())
+            for name, title in CLAIMS.items()
+            if name in tables
+        ],
         figures=[_figure(path, study, carried) for path in drawings],
         results=[carried.add(path) for path in files],
         tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
@@ -383,7 +388,7 @@ def _details(results, study):
     shared, details = Shared(), {}
     curves = dict(tuple(results.curves.groupby("id", sort=False))) if len(results.curves) else {}
     texts = _test_texts(study)
-    for row in results.summary[results.summary.status.isin(["finished", "diverged"])].itertuples():
+    for row in results.summary[results.summary.status.isin([*collapse.RAN, "diverged"])].itertuples():
         directory = study / "results" / ("cells" if row.kind == "cell" else "zero_shot") / row.id
         measured = records.read_json(directory / "metrics.json")
         trained = directory / "training.json"

@@ -24,9 +24,16 @@ TABLES = {
     "results_3_2_constant_alpha": trends.constant_alpha,
     "results_3_3_lora_against_qlora": pairs.lora_against_qlora,
     "cost": study.costs,
-    "claims": study.questions,
+    "claims": study.claims,
+    "questions": study.questions,
     "assumptions": study.assumptions,
 }
+OF_PAPER = ("claims",)  # that a study which is not about the paper has nothing for
+
+
+def names(with_paper):
+    """Tables of a study, by whether it is about the paper."""
+    return [name for name in TABLES if with_paper or name not in OF_PAPER]
 
 
 def make(name, results, parameters, directory=paper.DIRECTORY):
