@@ -6,6 +6,7 @@ import pandas as pd
 import synthetic
 from lorastudy.presentation import figures, report, tables
 from lorastudy.study import paper, records, settings
+from lorastudy.study.configuration import Configuration
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",
@@ -75,7 +76,14 @@ def page(directory, found):
     drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
     made = {name: tables.make(name, found, directory / "results" / "parameters.csv") for name in tables.TABLES}
     report.write(
-        directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
+        directory / "report.html",
+        found,
+        [*files, "results/confusion.json"],
+        drawn,
+        made,
+        (DOT, None),
+        Configuration(),
+        directory,
     )
     return directory / "report.html"
 

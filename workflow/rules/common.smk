@@ -1,12 +1,6 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
-import os
-import sys
-from pathlib import Path
-
 from snakemake.cli import get_argument_parser
-
-sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
