@@ -26,6 +26,7 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint --directory .test
 
@@ -35,7 +36,7 @@ test-slurm: .venv/installed-dev
 # Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
 PROFILE ?= slurm
 resume: .venv/installed
-	$(BIN)/python workflow/scripts/take_up.py --directory "$(STUDY)" --profile "$(PROFILE)"
+	$(BIN)/python workflow/scripts/resume.py --directory "$(STUDY)" --profile "$(PROFILE)"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py

@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "tests")]
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "presentation")]
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import report_study  # noqa: E402
+import synthetic  # noqa: E402
 import test_report_page  # noqa: E402
 from lorastudy.presentation import figures  # noqa: E402
 from lorastudy.study import grid, records  # noqa: E402
@@ -33,11 +34,7 @@ OPENED = 5  # times
 def study_of_588(directory):
     """Seven r, seven alpha, two methods, two target sets, three seeds."""
     changes = {
-        "grid__design": "full",
-        "grid__r": VALUES,
-        "grid__alpha": VALUES,
-        "grid__constant_r": 16,
-        "grid__constant_alpha": 32,
+        "grid__lines": synthetic.full(VALUES, VALUES),
         "grid__seeds": [0, 1, 2],
         "data__test_size": 1000,
         "statistics__resamples": 100,

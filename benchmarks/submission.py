@@ -62,7 +62,7 @@ def measure(cells, jobs, poll):
         (study / "results/data/card.json").write_text("{}", encoding="utf-8")
         config = yaml.safe_load((REPOSITORY / ".test/config.yaml").read_text(encoding="utf-8"))
         ranks = list(range(1, math.ceil(cells / 4) + 1))
-        config["grid"] = {"design": "full", "r": ranks, "alpha": [4]}
+        config["grid"] = {"lines": {"r": {"r": ranks, "alpha": 4}}}
         (study / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         (study / "reviews.csv").write_bytes((REPOSITORY / ".test/reviews.csv").read_bytes())
         names = [f"{m}_{t}_r{r}_a4_s0" for m in ("lora", "qlora") for t in ("attention", "all-linear") for r in ranks]

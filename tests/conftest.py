@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# For the processes that tests start; pytest itself has it from pyproject.toml. This clone's library, also where the
+# environment has that of another one installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(REPOSITORY / "workflow" / "scripts"), os.environ.get("PYTHONPATH")])
+)
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +77,18 @@ def copy_study(finished_study, tmp_path):
     copy = tmp_path / "study"
     shutil.copytree(finished_study, copy, symlinks=True)
     return copy
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """A clean clone of this repository, with what is not committed yet."""
+    directory = tmp_path_factory.mktemp("clone") / "pipeline"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, directory / name, follow_symlinks=False)
+    return directory

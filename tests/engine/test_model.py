@@ -9,6 +9,7 @@ import torch
 from lorastudy.engine import batching, model
 from lorastudy.inputs import base_model
 from lorastudy.study import grid, settings
+from lorastudy.study.errors import DiskFull
 from lorastudy.study.settings import REPOSITORY, Lora
 from peft import PeftModel
 
@@ -211,15 +212,15 @@ def test_local_directory_is_linked_not_copied(tiny_base, tmp_path):
 
 
 def test_no_room_says_how_much_is_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr(model.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(3 * 2**30))
-    with pytest.raises(base_model.ModelError, match=r"16.0 GiB are needed and 3.0 GiB are free"):
+    monkeypatch.setattr(base_model.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(3 * 2**30))
+    with pytest.raises(DiskFull, match=r"16.0 GiB are needed and 3.0 GiB are free"):
         base_model.require_space(tmp_path / "later" / "base", 16 * 2**30, "the weights")
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        ("GatedRepoError", "is gated: accept its licence"),
+        ("GatedRepoError", "is gated: accept its terms"),
         ("RepositoryNotFoundError", "is not on the hub, or is private"),
         ("RevisionNotFoundError", "does not exist in"),
     ],

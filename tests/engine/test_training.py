@@ -8,8 +8,8 @@ import finetune_cell
 import numpy as np
 import pytest
 import torch
-from lorastudy.engine import batching, checkpoints, energy, model, training
-from lorastudy.inputs import base_model
+from lorastudy.engine import batching, checkpoints, energy, methods, model, training
+from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import logs
 from lorastudy.study import grid, settings
 from lorastudy.study.settings import Lora
@@ -70,7 +70,8 @@ def padded_reference(base, texts, labels):
         base, num_labels=5, dtype=torch.float32, pad_token_id=258
     )
     plain.requires_grad_(False)
-    peft_model = get_peft_model(plain, model.lora_config(CELL, Lora(0.0, "paper")))
+    config = methods.peft_config(CELL, Lora(0.0, "paper"), linear_layers.read(plain))
+    peft_model = get_peft_model(plain, config)
     peft_model.load_state_dict(ours.state_dict())
     peft_model.train()
     parameters = [p for p in peft_model.parameters() if p.requires_grad]

@@ -9,12 +9,9 @@ import sys
 import threading
 import time
 from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 from lorastudy.jobs import lease
-
-SCRIPTS = Path(lease.__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def directory(tmp_path):
 def holder_in_another_process(directory, name="cell"):
     """A process that holds a lease until it is killed."""
     code = (
-        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"import time\n"
         f"from lorastudy.jobs import lease; lease.Lease({name!r}, {str(directory)!r}).acquire(); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -208,7 +205,6 @@ def links(request, monkeypatch):
 
 
 def _count(directory, counter):
-    sys.path.insert(0, str(SCRIPTS))
     for _ in range(20):
         one = lease.Lease("cell", directory)
         one.acquire(poll=0.001)

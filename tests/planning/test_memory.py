@@ -105,7 +105,4 @@ shape = json.load(open(sys.argv[1]))
 assert memory.fit(shape, 5, grid.Cell("lora", "all-linear", 8, 16, 0), 80)
 assert "torch" not in sys.modules
 """
-    scripts = str(REPOSITORY / "workflow" / "scripts")
-    subprocess.run(
-        [sys.executable, "-c", program, ARCHITECTURES / "llama-3-8b.json"], check=True, env={"PYTHONPATH": scripts}
-    )
+    subprocess.run([sys.executable, "-c", program, ARCHITECTURES / "llama-3-8b.json"], check=True)

@@ -54,7 +54,7 @@ def test_verdicts_come_first_and_are_those_of_the_table(reported):
 
 def test_verdicts_say_which_learning_rate_they_are_of_where_there_are_two(reported, tmp_path):
     assert "<dt>Learning rate</dt>" not in reported[2]
-    path, _ = report_study.write(tmp_path / "study", (), grid__learning_rates=[3e-3], grid__r=[8, 16], grid__alpha=[32])
+    path, _ = report_study.write(tmp_path / "study", (), grid__learning_rates=[3e-3], line__r=[8, 16], line__alpha=[32])
     said = re.findall(r"<dt>Learning rate</dt><dd>(.*?)</dd>", path.read_text())
     views = pd.read_csv(path.parent / "paper_tables" / "claims.csv")["view"]
     words = {"configured": "the configured one for all", "tuned": "the best of each point"}

@@ -15,7 +15,7 @@ import yaml
 from lorastudy.presentation import numbers, tables
 from lorastudy.presentation.tables import baseline, formatting
 from lorastudy.statistics import metrics
-from lorastudy.study import assumptions, paper, settings
+from lorastudy.study import assumptions, paper
 from lorastudy.study.settings import REPOSITORY
 
 HOLES = {
@@ -236,7 +236,7 @@ def test_pairs_of_the_methods(results, parameters, tmp_path):
 
 
 def test_an_average_of_too_few_pairs_has_no_interval(parameters, tmp_path):
-    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[16, 32])
+    study = synthetic.config(grid__targets=["attention"], line__r=[8], line__alpha=[16, 32])
     synthetic.write(tmp_path, study)
     frame, markdown, _ = write("results_3_3_lora_against_qlora", synthetic.gather(tmp_path), parameters, tmp_path)
     average = frame.iloc[2]
@@ -269,8 +269,9 @@ def test_seeds_that_are_missing_are_marked(tmp_path, parameters):
     )
     _, markdown, _ = write("results_3_2_constant_alpha", synthetic.gather(tmp_path), parameters, tmp_path)
     assert markdown.count("]†") == 2
-    assert "mean over 3 seeds (0, 1, 2), fewer at 1 points with a hole. Intervals: 95%, over test texts and seeds." in (
-        markdown
+    assert (
+        "mean over 3 seeds (0, 1, 2), fewer at 1 points with a hole. Intervals: 95%, over test texts and seeds; "
+        in (markdown)
     )
     assert "(2 of 3 seeds)" in markdown
 
@@ -466,28 +467,6 @@ def test_three_digits(value, expected):
 def test_the_page_is_that_of_the_ledger():
     page = runpy.run_path(str(REPOSITORY / "docs" / "paper.py"))["page"]
     assert (REPOSITORY / "docs" / "paper.md").read_text() == page(), "run python docs/paper.py"
-
-
-def test_every_assumption_of_the_configuration_is_in_the_ledger():
-    """The keys that config.yaml marks as assumed are the ledger's assumed keys, but for those with a default."""
-    block, marked = None, set()
-    config = REPOSITORY / "config.yaml"
-    of_block = set()
-    for line in config.read_text().splitlines():
-        if match := re.match(r"(\w+):\s*(#.*ASSUMED)?", line):
-            block = match[1]
-            if match[2]:
-                of_block.add(block)
-        elif (match := re.match(r"  (\w+):", line)) and ("ASSUMED" in line or block in of_block):
-            marked.add(f"{block}.{match[1]}")
-    study = settings.load(yaml.safe_load(config.read_text()))
-    entries = assumptions.table({name: study.block(name) for name in study.__dataclass_fields__})
-    assumed = set(entries.key[entries.basis.eq("assumed")]) - {""}
-    assert marked <= assumed
-    assert assumed - marked == {"training.head_learning_rate", "statistics.equivalence_margin"}
-    assert set(entries.basis) == {"stated", "derived", "assumed"}
-    assert (entries[["what", "value", "reason", "effect"]].map(len) > 0).all(axis=None)
-    assert set(entries.paper[entries.basis.eq("assumed")]) == {"not stated"}
 
 
 def test_the_table_of_assumptions_has_the_studys_values(results, parameters, tmp_path):

@@ -28,7 +28,7 @@ def small(clone, directory, **grid):
     path = directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["grid"] |= {"targets": ["attention"]} | grid
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     return Study(directory)
 
 
@@ -183,9 +183,9 @@ def test_a_cell_that_fails_for_good_stops_no_other(cluster, clone, prepared, tmp
     shutil.copytree(prepared[0], study.directory)
     path = study.directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    config["grid"]["r"] = [2, 4]
-    path.write_text(yaml.safe_dump(config))
-    bad = "lora_attention_r4_a4_s0"
+    config["grid"]["lines"] = {"r": {"r": [1, 2], "alpha": 4}}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    bad = "lora_attention_r1_a4_s0"
     (study.directory / "results" / "checkpoints").mkdir()
     (study.directory / "results" / "checkpoints" / bad).write_text("in the way")
     good = f"results/cells/{study.cell.name}/metrics.json"

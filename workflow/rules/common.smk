@@ -8,6 +8,7 @@ from lorastudy.inputs import base_model
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
 from lorastudy.study import command, configuration, grid, records, settings
+from lorastudy.study.errors import StudyError
 
 
 def checked(step, *arguments):
@@ -17,14 +18,7 @@ def checked(step, *arguments):
     """
     try:
         return step(*arguments)
-    except (
-        settings.ConfigError,
-        study_data.DataError,
-        base_model.ModelError,
-        records.PlaceError,
-        lease.LeaseError,
-        slurm.SlurmError,
-    ) as fault:
+    except StudyError as fault:
         raise SystemExit(str(fault)) from None
 
 
@@ -38,7 +32,7 @@ SETTINGS = checked(settings.load, config)
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(base_model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
 
 

@@ -10,7 +10,12 @@ if workflow.modifier.namespace is not None or not Path(str(workflow.basedir)).is
         "then in the clone: snakemake -d DIRECTORY, where DIRECTORY is the one of your config.yaml."
     )
 
-sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
+# This clone's library, whatever the environment has installed; jobs inherit it.
+SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
+sys.path.insert(0, SCRIPTS)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [SCRIPTS, os.environ.get("PYTHONPATH")])
+)
 # For the jobs, which start in the study's directory: modules of the user's that lie there are not imported.
 os.environ["PYTHONSAFEPATH"] = "1"
 

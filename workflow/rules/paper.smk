@@ -16,6 +16,7 @@ rule aggregate_results:
     params:
         cells=all_cells,
         specs=all_specs,
+        grid=SETTINGS.block("grid"),
         statistics=SETTINGS.block("statistics"),
         code=code_of_library,
     message:

@@ -2,16 +2,22 @@
 
 import sys
 
+from lorastudy.jobs import attempts
 from lorastudy.planning import check, resources
-from lorastudy.study import grid, records, settings
+from lorastudy.study import architecture, grid, records, settings
 
-MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MARKS = {
+    check.OK: "[green]ok[/]",
+    check.NOTE: "[yellow]note[/]",
+    check.FAULT: "[red bold]fault[/]",
+    check.UNKNOWN: "[yellow]not checked[/]",
+}
 MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
 
 def main(config, log):
-    """Print what is found, and write it to ``log``; returns the number of faults.
+    """Print what is found, and write it to ``log``; returns the faults.
 
     Args:
         config: the study's configuration as a dictionary.
@@ -24,10 +30,11 @@ def main(config, log):
         console.width = WIDTH
     study = settings.load(config)
     cells = grid.cells(study.grid)
-    shape, origin = check.architecture(study)
+    base = architecture.of_study(study.model)
+    shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.space(study, estimate, shape)]
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
@@ -41,13 +48,13 @@ def main(config, log):
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
-    for line in cost_notes(predicted, study.cost, len(done), len(cells) + 2, measured):
+    for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
     console.save_text(log)
-    return len(faults)
+    return faults
 
 
 def memory_findings(rows, devices, this):
@@ -120,14 +127,17 @@ def cost_table(predicted, cost):
     return table
 
 
-def cost_notes(predicted, cost, done, results, measured):
+def cost_notes(predicted, estimate, cost, done, results, measured):
     """What the numbers rest on, and why some are empty."""
     yield f"{done} of {results} results are there."
     speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
+    lengths = f"`data.max_length`, {estimate.text_tokens:g} tokens each,"
+    if estimate.text_tokens < estimate.study.data.max_length:
+        lengths = f"{estimate.text_tokens:.0f} tokens each, the mean of a log-normal prior for Yelp reviews cut at `data.max_length`,"
     yield (
         f"Hours: operations of training and evaluation at {check.GPU_UTILISATION:.0%} of a GPU's peak, QLoRA "
-        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
-        "is prepared. Loading, queues and other work on the device are not in it."
+        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count {lengths} until the "
+        "data is prepared. Loading, queues and other work on the device are not in it."
     )
     if cost.power_watts:
         yield f"Energy: at `cost.power_watts`, {cost.power_watts:g} W."
@@ -141,4 +151,10 @@ def cost_notes(predicted, cost, done, results, measured):
 
 if __name__ == "__main__":
     records.check_places()
-    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)
+    try:
+        with attempts.noted("check", snakemake.log[0]):
+            if faults := main(dict(snakemake.config), snakemake.log[0]):
+                more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+                raise check.CheckError(f"{faults[0].what}: {faults[0].text}{more}")
+    except check.CheckError:
+        sys.exit(1)  # printed above, and again at the end of the run

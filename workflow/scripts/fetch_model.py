@@ -1,7 +1,7 @@
 """Bring the base model into the study's directory. Runs where there is a network."""
 
 from lorastudy.inputs import base_model
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import settings
 
 
@@ -10,5 +10,5 @@ def main(block, output):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.params.model, snakemake.output[0])

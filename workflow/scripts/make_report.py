@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import report, tables
 from lorastudy.study import settings
 from lorastudy.study.configuration import Configuration
@@ -47,7 +47,7 @@ def rulegraph(configured):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(
             dict(snakemake.input.items()),
             snakemake.output[0],

@@ -21,7 +21,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from lorastudy.analysis import ratios, tuning
-from lorastudy.statistics import paired
+from lorastudy.statistics import corrections, paired
 from lorastudy.study import paper
 
 LEVEL = 0.05
@@ -87,7 +87,7 @@ def build(results, directory=paper.DIRECTORY):
     found = []
     for view, cells in tuning.views(results.summary).items():
         of_view = results.comparisons[results.comparisons["view"].eq(view)]
-        found += about_accuracy(of_view, results.settings["grid"], margin, view, directory)
+        found += about_accuracy(of_view, results.settings["grid"], results.lines, margin, view, directory)
         if view == tuning.CONFIGURED:
             found += _costs(cells, directory)
     table = pd.DataFrame([asdict(claim) for claim in found])
@@ -95,15 +95,16 @@ def build(results, directory=paper.DIRECTORY):
     return table if results.settings["study"]["paper"] else table.drop(columns="paper")
 
 
-def about_accuracy(comparisons, grid, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
+def about_accuracy(comparisons, grid, lines, margin, view=tuning.CONFIGURED, directory=paper.DIRECTORY):
     """The claims that are about accuracy, as a list of ``Claim``.
 
     Args:
         comparisons: of ``comparisons.build``, of one view.
         grid: the configuration's block of that name.
+        lines: the grid's lines.
         margin: difference in accuracy below which two cells count as equally good.
     """
-    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, margin)
+    study = _View(view, comparisons[comparisons.metric.eq("accuracy")], grid, lines, margin)
     return [
         *_gains(study, directory),
         _depends(study, "r", "alpha"),
@@ -118,6 +119,7 @@ class _View:
     name: str
     comparisons: "pd.DataFrame"  # noqa: F821
     grid: dict
+    lines: tuple
     margin: float
 
     def family(self, name):
@@ -126,7 +128,7 @@ class _View:
 
 def estimate_of(row):
     """The ``paired.Estimate`` behind a row of the comparisons."""
-    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), int(row.runs))
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
 
 
 def _size(row):
@@ -161,7 +163,7 @@ def depends(pairs, trend, all_values):
         trend: rows of the trend along it.
         all_values: whether every two of the study's values are among the pairs.
     """
-    differs = float(paired.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
+    differs = float(corrections.holm([*pairs.p.dropna(), *trend.p.dropna()]).min(initial=math.inf))
     differs = differs if math.isfinite(differs) else math.nan
     alike = float(pairs.p_equivalent.max(skipna=False)) if all_values else math.nan
     verdict = SUPPORTED if differs < LEVEL else CONTRADICTED if alike < LEVEL else OPEN
@@ -213,7 +215,8 @@ def _depends(study, axis, other):
     pairs, trend = study.family(f"pooled_{axis}_pair"), study.family(f"pooled_{axis}_trend")
     if pairs.empty:
         return _nothing(claim, f"fewer than two values of {axis} have finished")
-    values = sorted({float(value) for value in study.grid[axis]})
+    along = [part for line in study.lines for part in line.along(axis)]
+    values = sorted({float(point[axis == "alpha"]) for line in along for point in line.points})
     measured = sorted({float(value) for value in [*pairs.a_value, *pairs.b_value]})
     verdict, differs, alike = depends(pairs, trend, measured == values)
     widest = pairs.loc[pairs.difference.abs().idxmax()]
@@ -355,22 +358,28 @@ def _costs(cells, directory):
             verdict = SUPPORTED if (ratio.value - 1) * side > 0 else CONTRADICTED
         pairs = ratios.matched(cells, column)
         what = f"peak of the {pairs.memory_meter.iloc[0]}" if name == "memory" else "time of the training loop"
-        if name == "time" and (crowd := ratios.crowd(cells[cells.status.eq("finished")])):
-            what += f", {crowd} processes at a time on one GPU"
+        if ratio.shared:
+            what += f", {ratio.shared} processes at a time on one GPU"
+        elif name == "time" and ratios.crowd(cells[cells.status.eq("finished")]):
+            what += ", of pairs that had their GPU to themselves"
         found = f"Ratio QLoRA / LoRA {ratio.value:.3g}"
-        found += f" [{ratio.low:.3g}, {ratio.high:.3g}]" if ratio.pairs > 1 else " (one pair, no interval)"
+        if not math.isnan(ratio.low):
+            found += f" [{ratio.low:.3g}, {ratio.high:.3g}]"
+        elif ratio.pairs == 1:
+            found += " (one pair, no interval)"
         yield Claim(
             **claim,
             verdict=verdict,
-            found=f"{found} over {_count(ratio.pairs, 'matched pair')} of runs ({what}, {', '.join(sorted(set(pairs.device)))}).",
+            found=f"{found} over {_count(ratio.pairs, 'matched pair')} ({what}, {', '.join(sorted(set(pairs.device)))})"
+            f"{'; times of runs side by side decide nothing' * bool(ratio.shared)}.",
             value=ratio.value,
             low=ratio.low,
             high=ratio.high,
             unit="ratio",
-            test="t on the logarithms of matched ratios",
+            test="" if math.isnan(ratio.p) else "t on the logarithms of matched ratios, over conditions",
             p_supported=ratio.p if (ratio.value - 1) * side > 0 else 1 - ratio.p / 2,
             p_contradicted=ratio.p if (ratio.value - 1) * side < 0 else 1 - ratio.p / 2,
-            seeds=int(pairs.seed.nunique()),
+            seeds=ratio.seeds,
             units=ratio.pairs,
         )
 

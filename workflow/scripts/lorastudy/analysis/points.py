@@ -1,9 +1,8 @@
 """The points of the grid with their scores over all seeds: what result tables and trend figures show."""
 
-from pathlib import Path
-
 from lorastudy.analysis import tuning
 from lorastudy.statistics import metrics, paired
+from lorastudy.study import layout
 
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
 # training records that a table or figure shows for a point, as means over its finished runs
@@ -55,11 +54,13 @@ def _scores(runs, study_directory):
 
     values = []
     for name in runs.id:
-        table = pd.read_parquet(Path(study_directory, "results", "cells", name, "predictions.parquet"))
+        table = pd.read_parquet(layout.cell(name, study_directory) / "predictions.parquet")
         values.append(metrics.per_text(table.label.to_numpy(), table.filter(like="probability_").to_numpy()))
     scores, classes = {"ece": runs.ece.mean()}, table.filter(like="probability_").shape[1]
+    right = np.mean([of_run["accuracy"] for of_run in values], axis=0)
     for name in values[0]:
         estimate = paired.estimate(np.array([of_run[name] for of_run in values]))
         low, high = np.clip(estimate.interval(), *metrics.bounds(name, classes)).tolist()
+        low, high = metrics.widened(name, estimate.value, low, high, table.label.to_numpy(), right, classes)
         scores |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
     return scores

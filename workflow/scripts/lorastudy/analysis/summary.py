@@ -7,19 +7,15 @@ from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
 from lorastudy.statistics import metrics
-from lorastudy.study import records, settings
+from lorastudy.study import grid, layout, measurements, records, settings
+from lorastudy.study.errors import StudyError
 
 BASELINES = ("head", "prompt")
 
 IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learning_rate", "seed", "status", "reason"]
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
-FROM_TRAINING = [
-    "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
-    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "energy_kwh", "energy_reason", "final_loss", "diverged_step",
-    "diverged_learning_rate",
-]  # fmt: skip
-FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
+FROM_TRAINING = [name for name in measurements.names(measurements.Training) if name != "status"]
+FROM_EVALUATION = measurements.names(measurements.Evaluation)
 COLUMNS = [
     *IDENTITY,
     "n_test",
@@ -33,14 +29,11 @@ COLUMNS = [
     "git_dirty",
     "time_utc",
 ]
-WHOLE = [
-    "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "diverged_step",
-]  # fmt: skip
-TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
+WHOLE = ["r", "seed", "n_test", *measurements.of_type(measurements.Training, int)]
+TEXT = ["method", "targets", "scaling", "status", "reason", *measurements.of_type(measurements.Training, str), "device"]
 
 
-class ResultsError(ValueError):
+class ResultsError(StudyError):
     """Gathered results that another version of this pipeline wrote."""
 
 
@@ -63,6 +56,11 @@ class Results:
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
     settings: dict
+
+    @property
+    def lines(self):
+        """The lines of the study's grid (``grid.lines``)."""
+        return grid.lines(settings.Grid(**self.settings["grid"]))
 
     @property
     def cells(self):
@@ -123,7 +121,7 @@ def build(cells, specs, study_directory="."):
 
 
 def _cell_row(cell, spec, study):
-    directory = study / "results" / "cells" / cell.id
+    directory = layout.cell(cell.id, study)
     row = {
         "id": cell.id,
         "kind": "cell",
@@ -135,7 +133,7 @@ def _cell_row(cell, spec, study):
 
 
 def _baseline_row(name, spec, study):
-    directory = study / "results" / "zero_shot" / name
+    directory = layout.baseline(name, study)
     return {"id": name, "kind": "baseline"} | _result(directory, spec, study, [f"zero_shot.{name}"])
 
 
@@ -144,10 +142,10 @@ def _result(directory, spec, study, jobs):
     measured = _read(directory / "metrics.json")
     if measured is None:
         return {"status": "missing", "reason": _why_missing(jobs, study)}
-    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
+    if changed := _difference(*map(settings.with_defaults, (measured["provenance"]["config"], spec))):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
-    row = {"status": measured["status"], "n_test": measured["n_test"]}
+    row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
@@ -192,7 +190,7 @@ def curves(summary, study_directory="."):
 
     parts = []
     for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
-        part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
+        part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "step", "loss"])
@@ -202,10 +200,8 @@ def confusion(summary, study_directory="."):
     """Confusion matrices by id of all finished cells and baselines."""
     matrices = {}
     for row in summary[summary.status.eq("finished")].itertuples():
-        kind = "cells" if row.kind == "cell" else "zero_shot"
-        matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
-            "confusion"
-        ]
+        record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
+        matrices[row.id] = records.read_json(record)["confusion"]
     return matrices
 
 

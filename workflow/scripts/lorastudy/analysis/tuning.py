@@ -44,3 +44,40 @@ def selected(cells):
         ["seeds", "accuracy", "nll", "learning_rate"], ascending=[False, False, True, True], kind="stable"
     )
     return best.drop_duplicates(POINT)[[*POINT, "learning_rate"]]
+
+
+def at_edge(summary):
+    """The points whose best learning rate is the lowest or highest that they were tried at: a better one may lie beyond.
+
+    Returns:
+        data frame with the columns ``POINT``, ``learning_rate`` (chosen), ``side`` (``lowest`` or ``highest``) and
+        ``beyond``, the next rate of a geometric series: as far from the last as that from the one before.
+    """
+    import pandas as pd
+
+    cells = summary[summary.kind.eq("cell")]
+    tried = cells.groupby(POINT, sort=False, dropna=False).learning_rate.unique().map(sorted)
+    with_result = cells[cells.status.eq("finished") & cells.validation_accuracy.notna()]
+    judged = with_result.groupby(POINT, sort=False, dropna=False).learning_rate.nunique()
+    rows = []
+    for point in selected(cells).to_dict("records"):
+        key = tuple(point[name] for name in POINT)
+        rates, rate = tried[key], point["learning_rate"]
+        if judged.get(key, 0) < 2 or rate not in (rates[0], rates[-1]):
+            continue
+        last, before = (rates[0], rates[1]) if rate == rates[0] else (rates[-1], rates[-2])
+        side = "lowest" if rate == rates[0] else "highest"
+        rows.append(point | {"side": side, "beyond": float(f"{last * last / before:.3g}")})
+    return pd.DataFrame(rows, columns=[*POINT, "learning_rate", "side", "beyond"])
+
+
+def edge_notes(summary):
+    """A sentence for each side of the grid of learning rates that best rates are at, with the rate to try next."""
+    for (side, rate, beyond), group in at_edge(summary).groupby(["side", "learning_rate", "beyond"], sort=True):
+        further = "lower" if side == "lowest" else "higher"
+        verb = "is" if len(group) == 1 else "are"
+        yield (
+            f"{len(group)} of {len(summary[summary.kind.eq('cell')].drop_duplicates(POINT))} points {verb} best at the "
+            f"{side} learning rate tried, {rate:g}; a {further} one may be better still: add {beyond:g} to "
+            "`grid.learning_rates`, finished cells stay."
+        )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -14,22 +15,31 @@ class Pack:
         position_ids: position of each token in its own text, shape (1, T).
         boundaries: start of each text and the end of the last, int32, shape (n + 1,).
         max_length: tokens of the longest text.
+        keys: of each token's dropout (``dropout.keys``), int32, shape (2, T); None where nothing is dropped.
     """
 
-    input_ids: "torch.Tensor"  # noqa: F821
-    position_ids: "torch.Tensor"  # noqa: F821
-    boundaries: "torch.Tensor"  # noqa: F821
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    boundaries: torch.Tensor
     max_length: int
+    keys: torch.Tensor | None = None
 
     @property
     def tokens(self):
         return self.input_ids.shape[1]
 
+    @property
+    def ends(self):
+        """Index of the last token of each text, int64, shape (n,)."""
+        return self.boundaries[1:].long() - 1
 
-def pack(texts, device="cpu"):
-    """Lay ``texts`` (sequences of token ids, none empty) end to end."""
-    import torch
 
+def pack(texts, device="cpu", keys=None):
+    """Lay ``texts`` (sequences of token ids, none empty) end to end.
+
+    Args:
+        keys: array of ``dropout.keys`` for these texts.
+    """
     lengths = np.fromiter((len(text) for text in texts), dtype=np.int32, count=len(texts))
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
@@ -46,6 +56,7 @@ def pack(texts, device="cpu"):
         position_ids=there(positions.astype(np.int64))[None],
         boundaries=there(boundaries),
         max_length=int(lengths.max()),
+        keys=None if keys is None else there(keys),
     )
 
 

@@ -9,11 +9,12 @@ from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
 from lorastudy.statistics import metrics
 from lorastudy.study import records
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
 
-class PromptError(ValueError):
+class PromptError(StudyError):
     """A prompt or verbalizers that cannot be used."""
 
 
@@ -62,6 +63,8 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
             f"config: `prompt.verbalizers` {list(prompt.verbalizers)} are not all different as tokens; choose others."
         )
     head = language_model.get_output_embeddings()
+    known = language_model.get_input_embeddings().weight.shape[0]
+    data.require_known(tokenizer, [*prompts, *endings], known, "the prompts have")
     if all(len(tokens) == 1 for tokens in endings):
         wanted = torch.tensor([tokens[0] for tokens in endings], device=head.weight.device)
         scores, cost = _over_packs(

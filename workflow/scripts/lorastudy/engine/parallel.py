@@ -15,10 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 SCRIPTS = Path(__file__).resolve().parents[2]
 
 
-class ParallelError(ValueError):
+class ParallelError(StudyError):
     """Processes of a cell that ended with a fault."""
 
 

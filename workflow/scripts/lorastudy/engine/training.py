@@ -17,10 +17,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from lorastudy.engine import batching, energy, model, parallel
+from lorastudy.engine import batching, dropout, energy, methods, model, parallel
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.jobs import logs
 from lorastudy.planning import memory
+from lorastudy.study.errors import Cause, StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -44,8 +45,10 @@ CHECKPOINT_SHARE = 0.02  # of the time; where writing takes longer, checkpoints 
 ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
-class TrainingError(ValueError):
-    """A cell that cannot be trained, for a reason that the user can mend."""
+class TrainingError(StudyError):
+    """A cell whose smallest micro-batch does not fit the memory."""
+
+    cause = Cause.GPU_MEMORY
 
 
 @dataclass
@@ -109,11 +112,14 @@ class Optimizer:
         from transformers import get_scheduler
 
         self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
-        head = [name for name in self.parameters if f".{model.HEAD}." in name]
         self.masters, self.flat = {}, {}
-        for kind, names in (("adapters", [n for n in self.parameters if n not in head]), ("head", head)):
-            self.flat[kind] = self._flatten({name: self.parameters[name] for name in names})
-        self.rates = (training.learning_rate, training.head_learning_rate or training.learning_rate)
+        for kind, of_head in (("adapters", False), ("head", True)):
+            # a cell that trains the head alone has no adapters
+            if found := {name: p for name, p in self.parameters.items() if model.in_head(name) is of_head}:
+                self.flat[kind] = self._flatten(found)
+        rates = {"adapters": training.learning_rate, "head": training.head_learning_rate or training.learning_rate}
+        self.rates = tuple(rates[kind] for kind in self.flat)
+        self.allocation = methods.Allocation(peft_model, steps) if methods.adaptive(peft_model) else None
         groups = [{"params": [flat]} for flat in self.flat.values()]
         self.in_8_bits = training.optimizer == "adamw_8bit"
         if self.in_8_bits:
@@ -161,6 +167,11 @@ class Optimizer:
         for _, parameter in present:
             parameter.grad = None
 
+    def penalise(self):
+        """Add the gradient of what a method adds to the loss, once a step."""
+        if self.allocation:
+            self.allocation.add_penalty()
+
     def clear(self):
         for flat in self.flat.values():
             flat.grad.zero_()
@@ -194,6 +205,8 @@ class Optimizer:
             group["lr"] = rate * self.factor(index)
         self.adamw.step()
         self._round()
+        if self.allocation and not self.failed.item():
+            self.allocation.update(index + 1)
         self.clear()
         return seen
 
@@ -205,7 +218,7 @@ class Optimizer:
                 torch._foreach_copy_([p for _, p in copies], [master for master, _ in copies])
 
     def rate(self, index):
-        """The adapters' learning rate at a step."""
+        """The adapters' learning rate at a step; the head's where it is trained alone."""
         return self.rates[0] * self.factor(index)
 
     def tensors(self):
@@ -217,7 +230,7 @@ class Optimizer:
             kept[f"master.{kind}"] = flat
             for key, value in self.adamw.state.get(flat, {}).items():
                 kept[f"{key}.{kind}"] = torch.as_tensor(value)
-        return kept
+        return kept | (self.allocation.tensors() if self.allocation else {})
 
     def restore(self, tensors):
         """Undo of ``tensors``."""
@@ -233,6 +246,8 @@ class Optimizer:
                 if self.in_8_bits and state:
                     state["step"] = state["step"].item()
                 self.adamw.state[flat] = state
+        if self.allocation:
+            self.allocation.restore(tensors, self.failed.device)
         self._round()
 
 
@@ -349,7 +364,9 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         pending = None
         for index in range(progress.step, len(plan)):
             try:
-                loss = _gradient(peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop)
+                loss = _gradient(
+                    peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop, (seed, index)
+                )
             except _Stopped:
                 if pending and not settle(pending):
                     break
@@ -415,7 +432,7 @@ class _Seen:
         return self.values.tolist()
 
 
-def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop):
+def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop, key):
     """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
     out. Random states are as before where it stops half-way."""
     import torch
@@ -432,7 +449,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                 break
             try:
                 picked = [chosen[i] for i in members]
-                pack = batching.pack([texts[i] for i in picked], place)
+                keys = dropout.keys(*key, picked, [lengths[i] for i in picked])
+                pack = batching.pack([texts[i] for i in picked], place, keys)
                 target = torch.tensor([int(labels[i]) for i in picked], device=place)
                 loss = F.cross_entropy(model.classify(peft_model, pack), target, reduction="sum") / len(chosen)
                 loss.backward()
@@ -443,6 +461,8 @@ def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, p
                     raise
                 state = _NO_MEMORY
                 break
+        if state == _DONE and rank == 0:
+            optimizer.penalise()
         if processes > 1 and (state := parallel.largest(state, place)) == _DONE:
             parallel.add([*(flat.grad for flat in optimizer.flat.values()), total])
         if state == _DONE:

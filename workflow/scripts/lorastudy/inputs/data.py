@@ -52,7 +52,7 @@ def read_split(path):
     )
 
 
-def prepare(data, source_file, tokenizer_directory, output_directory):
+def prepare(data, source_file, tokenizer_directory, output_directory, embedding_rows=None):
     """Write ``train.parquet``, ``validation.parquet``, ``test.parquet`` and, last, ``card.json``.
 
     Columns of a split: ``id`` (string), ``text`` (string, in full), ``label`` (int64, class), ``input_ids`` (list of
@@ -70,11 +70,12 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
         data: ``settings.Data``.
         source_file: what ``fetch`` wrote.
         tokenizer_directory: directory of the model's tokenizer.
+        embedding_rows: tokens that the model knows; None if any will do.
 
     Raises:
         DataError: a class has fewer usable texts than the sizes need, or a size has fewer texts than there are
             classes; ``data.class_names`` does not fit the classes; the template alone fills ``data.max_length``; a
-            text gives no token. Nothing is written then.
+            text gives no token, or one that the model does not know. Nothing is written then.
     """
     from transformers import AutoTokenizer
 
@@ -96,6 +97,9 @@ def prepare(data, source_file, tokenizer_directory, output_directory):
     chosen, removed = _choose(table, data, labels)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
     encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
+    for split, (tokens, _) in encoded.items():
+        if embedding_rows is not None:
+            require_known(tokenizer, tokens, embedding_rows, f"the {split} texts have")
     output_directory = Path(output_directory)
     output_directory.mkdir(parents=True, exist_ok=True)
     splits, fingerprint = {}, hashlib.sha256()
@@ -287,6 +291,20 @@ def encode(tokenizer, template, texts, max_length):
     if empty := sum(not ids for ids in tokens):
         raise DataError(f"{empty} texts give no token in the template {template!r}; remove them or choose a template.")
     return tokens, cut
+
+
+def require_known(tokenizer, texts, rows, where):
+    """Raise DataError if a token of ``texts`` (lists of ids) is beyond the ``rows`` of the model's embedding.
+
+    Args:
+        where: beginning of the message, for instance "the test texts have".
+    """
+    highest = max((max(ids) for ids in texts), default=0)
+    if highest >= rows:
+        raise DataError(
+            f"{where} the token {tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), and the model's embedding ends at "
+            f"{rows - 1}: the token was added to the tokenizer alone. Take the tokenizer that the model was trained with."
+        )
 
 
 def _plain(tokenizer, texts, **wanted):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lorastudy.jobs import nvidia, slurm
 from lorastudy.jobs.nvidia import PART_MB, VISIBLE
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -21,7 +22,7 @@ log = logging.getLogger("lorastudy")
 LOCKS = Path("/tmp/lorastudy-gpu-shares")
 
 
-class DeviceError(ValueError):
+class DeviceError(StudyError):
     """A GPU that cannot be had."""
 
 

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lorastudy.jobs import slurm
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
@@ -32,7 +33,7 @@ NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 DEAD = 300  # seconds without renewal after which a lease is abandoned in any case; its holder stops if it wakes up
 
 
-class LeaseError(ValueError):
+class LeaseError(StudyError):
     """A cell that another job holds, or took over from this one."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.jobs import attempts, lease
-from lorastudy.study import records
+from lorastudy.study import layout, records
 
 WAITING, TRAINING, EVALUATING, DONE, DIVERGED, FAILED = (
     "waiting", "training", "evaluating", "done", "diverged", "failed",
@@ -66,7 +66,7 @@ def states(study, cells):
 
 
 def _state(name, spec, holder):
-    directory = Path("results", "cells", name)
+    directory = layout.cell(name)
     logs = {step: Path("logs", "cells", f"{name}.{step}.log") for step in ("finetune", "evaluate")}
     if holder is not None:
         return _running(name, holder, logs)
@@ -142,10 +142,10 @@ def _read(path):
 
 def unmade(study):
     """What all cells need, or stand beside, and is not there yet, in words."""
-    needed = {"base model": "results/model/base/config.json", "data": "results/data/card.json"}
+    needed = {"base model": f"{layout.BASE}/config.json", "data": layout.CARD}
     if "qlora" in study.grid.methods:
-        needed["NF4 model"] = "results/model/nf4/config.json"
-    needed |= {f"baseline {name}": f"results/zero_shot/{name}/metrics.json" for name in ("head", "prompt")}
+        needed["NF4 model"] = f"{layout.NF4}/config.json"
+    needed |= {f"baseline {name}": layout.baseline(name) / "metrics.json" for name in ("head", "prompt")}
     return [what for what, path in needed.items() if not Path(path).exists()]
 
 

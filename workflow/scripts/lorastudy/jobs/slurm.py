@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
 from lorastudy.study.settings import REPOSITORY
 
 COMMANDS = REPOSITORY / "slurm" / "commands"
@@ -24,7 +25,7 @@ PROFILE = "slurm/config.yaml"
 EXECUTOR = "LORASTUDY_EXECUTOR"  # set for jobs that this pipeline submits, and not in an allocation that it runs in
 
 
-class SlurmError(ValueError):
+class SlurmError(StudyError):
     """A request that this cluster can never fulfil, for a reason that the user can mend."""
 
 

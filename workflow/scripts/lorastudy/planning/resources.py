@@ -10,16 +10,12 @@ import math
 from functools import cache
 from pathlib import Path
 
+from lorastudy.inputs import sources
 from lorastudy.jobs import attempts
-from lorastudy.planning import memory
-from lorastudy.study import settings
+from lorastudy.planning import hardware, memory
+from lorastudy.study import architecture, layout
+from lorastudy.study.errors import Cause
 
-# Dense bfloat16 peak in TFLOP/s, NVIDIA's data sheets. The first name that the GPU's begins with counts.
-PEAK = {
-    "h200": 989, "h100": 989, "gh200": 989, "a100": 312, "a800": 312, "l40": 181, "a40": 150, "a30": 165, "a10": 125,
-    "v100": 125, "rtx": 71, "t4": 65, "2080": 54, "3090": 71, "4090": 165,
-}  # fmt: skip
-UNKNOWN = 54  # a GPU of unknown type is taken for the slowest
 CPU = 0.02  # and a core without GPU for this
 UTILISATION = 0.25  # of the peak: half of what large models reach, so that a request is not short on a slow node
 QLORA = 1.2  # slower, by the expansion of NF4: 1.04 to 1.13 at the shape of Llama-3-8B, 1.3 to 1.5 with small models side by side
@@ -44,7 +40,7 @@ class Estimate:
     def __init__(self, study, cells, gpu=None, longest=None):
         self.study = study
         self.cells = cells
-        self.peak = _peak(gpu)
+        self.peak = CPU if gpu is None else hardware.peak(gpu)
         self.longest = longest
 
     def finetune_flop(self, cell):
@@ -100,22 +96,22 @@ class Estimate:
             need = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
         else:
             need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
-        return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", attempts.GPU_MEMORY))
+        return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", Cause.GPU_MEMORY))
 
     @property
     def architecture(self):
         """The base model's configuration: its own once it is there, else that of a shape that is known by name."""
-        return _architecture(self.study.model.name, _version("results/model/base/config.json"))
+        return architecture.of_study(self.study.model).config
 
     def _minutes(self, job, flop):
         seconds = flop / (self.peak * 1e12 * UTILISATION)
         estimate = HEADROOM * (STARTUP_MINUTES + self._base_bytes() / 2**20 / READ_MB_PER_MINUTE + seconds / 60)
-        minutes = math.ceil(estimate * GROWTH_TIME ** attempts.count(job, attempts.TIME))
+        minutes = math.ceil(estimate * GROWTH_TIME ** attempts.count(job, Cause.TIME))
         return minutes if self.longest is None else min(minutes, self.longest)
 
     def _memory(self, job, extra):
         size = INTERPRETER_MB + 1.2 * (self._base_bytes() + extra) / 2**20
-        return math.ceil(size * GROWTH_MEMORY ** attempts.count(job, attempts.MEMORY))
+        return math.ceil(size * GROWTH_MEMORY ** attempts.count(job, Cause.MEMORY))
 
     def _trainable(self, cell):
         return memory.paper.trainable_parameters(
@@ -132,19 +128,17 @@ class Estimate:
     def classes(self):
         """Number of classes; the paper's where only the data will tell."""
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
-        return len(known or _card(_version("results/data/card.json")).get("labels") or range(CLASSES))
+        return len(known or _card(_version(layout.CARD)).get("labels") or range(CLASSES))
+
+    @property
+    def text_tokens(self):
+        """Tokens of a text before the data is prepared: the mean where it is known of the source, else the most kept."""
+        return sources.expected_length(self.study.data) or self.study.data.max_length
 
     def _tokens(self, split):
-        """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
-        counted = _card(_version("results/data/card.json")).get("splits", {}).get(split, {}).get("tokens")
-        return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
-
-
-def _peak(gpu):
-    if gpu is None:
-        return CPU
-    name = str(gpu).lower()
-    return next((peak for known, peak in PEAK.items() if name.startswith(known)), UNKNOWN)
+        """Tokens of a split: counted once the data is prepared, before that by ``text_tokens``."""
+        counted = _card(_version(layout.CARD)).get("splits", {}).get(split, {}).get("tokens")
+        return getattr(self.study.data, f"{split}_size") * self.text_tokens if counted is None else counted
 
 
 def _version(path):
@@ -153,18 +147,6 @@ def _version(path):
         return path, Path(path).stat().st_mtime_ns
     except OSError:
         return path, None
-
-
-@cache
-def _architecture(name, version):
-    path, time = version
-    if time is None:
-        path = settings.ARCHITECTURES / f"{name}.json"
-        if (
-            not path.exists()
-        ):  # the largest that is known; corrected when the model is there, before anything is submitted
-            path = settings.ARCHITECTURES / "llama-3-8b.json"
-    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @cache

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from lorastudy.study import records, settings
+from lorastudy.study.errors import StudyError
 
 CARD = settings.REPOSITORY / "workflow" / "report"
 TEMPLATE = "model_card.md.j2"
@@ -11,7 +12,7 @@ DOI = "10.3390/app15063087"
 METRICS = {"accuracy": "accuracy", "f1": "f1", "precision": "precision", "recall": "recall"}  # ours → the hub's names
 
 
-class PublishError(ValueError):
+class PublishError(StudyError):
     """A cell that cannot be published."""
 
 

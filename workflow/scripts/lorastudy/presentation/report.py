@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lorastudy.analysis import cost
 from lorastudy.presentation import figures, rule_graph
-from lorastudy.study import assumptions, records, settings
+from lorastudy.study import assumptions, layout, records, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
 ERRORS = 10  # most confident ones, a cell
@@ -390,7 +390,7 @@ def _details(results, study):
     curves = dict(tuple(results.curves.groupby("id", sort=False))) if len(results.curves) else {}
     texts = _test_texts(study)
     for row in results.summary[results.summary.status.isin(["finished", "diverged"])].itertuples():
-        directory = study / "results" / ("cells" if row.kind == "cell" else "zero_shot") / row.id
+        directory = layout.result(row.id, row.kind, study)
         measured = records.read_json(directory / "metrics.json")
         trained = directory / "training.json"
         provenance = (records.read_json(trained) if trained.exists() else measured)["provenance"]

@@ -30,6 +30,17 @@ def table(number, directory=DIRECTORY):
     return pd.read_csv(Path(directory) / FILES[number])
 
 
+def settings(directory=DIRECTORY):
+    """What the paper states of how it was done, and what it does not state, as a data frame of strings.
+
+    Columns: ``setting``; ``key`` of the configuration, empty where there is none; ``value``, ``status`` (``stated`` or
+    ``not stated``) and ``section``; ``default`` of the libraries that the paper used, for what it does not state.
+    """
+    import pandas as pd
+
+    return pd.read_csv(Path(directory) / "settings.csv", dtype=str, keep_default_na=False)
+
+
 def trainable_parameters(architecture, classes, targets, head, r):
     """Trainable parameters by counting matrices: a check on the count of the built model.
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 LIBRARY = Path(__file__).resolve().parents[1]
 REPOSITORY = LIBRARY.parents[2]
 PACKAGES = (
@@ -37,7 +39,7 @@ GIT_VARIABLES = {  # by which git finds a repository, its files and its objects 
 }
 
 
-class PlaceError(ValueError):
+class PlaceError(StudyError):
     """A place that results cannot be written to."""
 
 

@@ -6,11 +6,13 @@ Whole numbers however written (``3``, ``3.0``, ``"3"``) are one integer label; e
 import math
 import re
 
+from lorastudy.study.errors import StudyError
+
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[+-]?[0-9]+(?:\.[0-9]*)?[eE]-[0-9]+")
 
 
-class DataError(ValueError):
+class DataError(StudyError):
     """Texts or labels that cannot be had or used, for a reason that the user can mend."""
 
 

@@ -31,7 +31,9 @@ def intervals(results, points, singles=True):
     drawn = points[points.seeds > 0]
     if drawn.empty:
         return ""
-    bootstrap = f"percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
+    bootstrap = (
+        f"of accuracy Wilson's, else percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
+    )
     if drawn.seeds.max() == 1:
         return (
             f"Bars are 95% intervals over the test texts ({bootstrap}); how much runs with other seeds would differ is not "

@@ -86,8 +86,9 @@ def lora_against_qlora(inputs):
         + ("" if frame.only_a.isna().all() else " Only one right: texts that LoRA alone : QLoRA alone got right."),
         *(f"Average: {reason}." for reason in frame.reason.dropna().unique()),
         *footnotes.basis(inputs),
-        *footnotes.views(points),
+        *footnotes.views(inputs, points),
         *footnotes.holes(points),
+        *footnotes.shared(inputs.results.cells),
     ]
     return Table(
         "The paper's section 3.3: LoRA against QLoRA, pair by pair.",

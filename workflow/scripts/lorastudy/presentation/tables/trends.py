@@ -7,33 +7,32 @@ from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import interval
 from lorastudy.presentation.tables.inputs import LEVEL, NAMES, SCORES
 from lorastudy.presentation.tables.layout import Table
+from lorastudy.study import grid
 
 
 def constant_r(inputs):
-    return _trend(inputs, "alpha", "r", "The paper's section 3.1: accuracy and F1 against alpha at constant r.")
+    return _trend(inputs, "alpha", "The paper's section 3.1: accuracy and F1 against alpha at constant r.")
 
 
 def constant_alpha(inputs):
-    return _trend(inputs, "r", "alpha", "The paper's section 3.2: accuracy and F1 against r at constant alpha.")
+    return _trend(inputs, "r", "The paper's section 3.2: accuracy and F1 against r at constant alpha.")
 
 
-def _trend(inputs, axis, constant, caption):
+def _trend(inputs, axis, caption):
     """Scores along an axis, a column a method and target set; marks where the best is distinguishable."""
     import pandas as pd
 
-    points, grid = inputs.results.points, inputs.results.settings["grid"]
-    at = grid[f"constant_{constant}"]
-    if at is not None:
-        points = points[points[constant].astype(float).eq(float(at))]
+    line = grid.trend(inputs.results.lines, axis)
+    points = inputs.results.points
+    points = points[[line is not None and point in line.points for point in zip(points.r, points.alpha)]]
     points = points.assign(set=points.method + " " + points.targets)
     order = list(dict.fromkeys(points.set))
+    constant = "alpha" if axis == "r" else "r"
     keys = ["view", "scaling", constant, axis]
     frame_rows, shown_rows, bold = [], [], set()
     best = {score: _best(inputs, points, axis, score) for score in SCORES}
     for score, title in SCORES.items():
-        for key, group in points.sort_values(["scaling", constant, axis], kind="stable").groupby(
-            keys, sort=False, dropna=False
-        ):
+        for key, group in points.sort_values(["scaling", axis], kind="stable").groupby(keys, sort=False, dropna=False):
             row = dict(zip(keys, key))
             alpha, r = float(row["alpha"]), int(row["r"])
             label = {
@@ -81,7 +80,7 @@ def _trend(inputs, axis, constant, caption):
         "(paired on the same texts, p < 0.05 after Holm's correction within the column or row). "
         + ("None is." if not any(best[score] for score in SCORES) else ""),
         *footnotes.basis(inputs),
-        *footnotes.views(points),
+        *footnotes.views(inputs, points),
         *footnotes.holes(points),
     ]
     return Table(caption, frame, shown, [note.strip() for note in notes], ("score", "learning rate", "scaling"), bold)
@@ -110,8 +109,7 @@ def _best(inputs, points, axis, score):
         ("set_pair", "row", [axis]),
     ):
         pairs = comparisons[comparisons.family.eq(family)]
-        constant = ["view", "scaling", "alpha" if axis == "r" else "r"]
-        for _, group in points.groupby([*constant, *others], sort=False):
+        for _, group in points.groupby(["view", "scaling", *others], sort=False):
             # what has not run may be better still; what has diverged is not
             if (group.seeds.eq(0) & group.status.ne("diverged")).any() or group.seeds.eq(0).all():
                 continue

@@ -1,6 +1,6 @@
 """Take up a study that was broken off: see to jobs that still run, unlock, go on.
 
-    python workflow/scripts/take_up.py [--directory STUDY] [--cancel] [SNAKEMAKE ARGUMENTS]
+    python workflow/scripts/resume.py [--directory STUDY] [--cancel] [SNAKEMAKE ARGUMENTS]
 
 After Snakemake was killed, its jobs run on and its lock stays. Unlocking and starting again at once would set a second
 job beside each of them. This command finds the jobs that still work in the study (by Slurm's record of their working

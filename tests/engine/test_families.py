@@ -1,0 +1,148 @@
+"""Packed texts give the probabilities of single ones, for every family that is admitted, or are refused."""
+
+import pytest
+import torch
+from families import FAMILIES, SHAPE, WINDOW, config_of, save
+from lorastudy.engine import attention, batching, decoder, model
+from lorastudy.inputs import families
+from transformers import AutoModelForSequenceClassification
+
+TEXTS = [list(range(5, 16)), [40, 41], [100, 101, 102, 103, 104, 105, 106], [7]]
+
+
+def padded(directory, texts, head):
+    """transformers' own logits of texts padded at their right end, with eager attention."""
+    reference = AutoModelForSequenceClassification.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    reference.score.weight.data = head
+    ids = torch.full((len(texts), max(map(len, texts))), SHAPE["pad_token_id"])
+    for row, text in zip(ids, texts):
+        row[: len(text)] = torch.tensor(text)
+    with torch.no_grad():
+        mask = (ids != SHAPE["pad_token_id"]).long()
+        return reference(input_ids=ids, attention_mask=mask, use_cache=False).logits
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_packed_logits_are_those_of_padded_texts(name, fused, tmp_path):
+    classifier = model.load_classifier(save(name, tmp_path), 5, "float32", seed=1)
+    if not fused:
+        decoder.use_plain(classifier)
+    elif decoder.fused(classifier) is None:
+        pytest.skip("computed by the layers of transformers")
+    with torch.no_grad():
+        logits = model.classify(classifier, batching.pack(TEXTS))
+    expected = padded(tmp_path, TEXTS, classifier.score.weight.data)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_the_table_has_every_family_that_is_admitted():
+    assert {family for family, _ in FAMILIES.values()} == families.EXACT | families.EXACT_WITHIN_WINDOW
+
+
+def test_what_a_family_must_not_be_admitted_for(tmp_path):
+    """The families' table decides, and this is what it guards against: a window that only a mask knows."""
+    name = "Qwen2 MoE"
+    config = config_of(name)
+    assert not list(families.faults(config.to_dict(), "it", 11))
+    config.update({"use_sliding_window": True, "sliding_window": WINDOW})
+    (fault,) = families.faults(config.to_dict(), "it", 11)
+    assert "sees 3 tokens at once" in fault
+    save(name, tmp_path)
+    config.layer_types = ["sliding_attention"] * 4
+    config.save_pretrained(tmp_path)
+    classifier = model.load_classifier(tmp_path, 5, "float32", seed=1)
+    with torch.no_grad():
+        logits = model.classify(classifier, batching.pack(TEXTS))
+    assert (logits - padded(tmp_path, TEXTS, classifier.score.weight.data)).abs().max() > 1e-3
+
+
+# --- attention by itself, against softmax written for one text
+
+
+def plain_attention(query, key, value, boundaries, window=None, softcap=None, sinks=None, last=False):
+    """By loops over texts, heads and tokens."""
+    out = torch.zeros_like(query)
+    groups = query.shape[1] // key.shape[1]
+    for text, (begin, end) in enumerate(zip(boundaries, boundaries[1:])):
+        for position in range(end - 1 if last else begin, end):
+            row = text if last else position
+            first = begin if window is None else max(begin, position - window + 1)
+            for head in range(query.shape[1]):
+                k, v = key[first : position + 1, head // groups], value[first : position + 1, head // groups]
+                scores = k @ query[row, head] / query.shape[-1] ** 0.5
+                if softcap:
+                    scores = softcap * torch.tanh(scores / softcap)
+                share = scores.exp()
+                rest = 0 if sinks is None else sinks[head].exp()
+                out[row, head] = share @ v / (share.sum() + rest)
+    return out
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"window": 1},
+        {"window": 3},
+        {"window": 40},
+        {"softcap": 0.7},
+        {"softcap": 0.7, "window": 3},
+        {"sinks": True},
+    ],
+    ids=str,
+)
+def test_attention_and_its_gradient(more, last, monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 300)  # texts are taken in several groups
+    generator = torch.Generator().manual_seed(3)
+    boundaries = [0, 5, 6, 13, 15]
+    sizes = [(4 if last else 15, 4, 8), (15, 2, 8), (15, 2, 8)]
+    states = [torch.randn(size, generator=generator, requires_grad=True) for size in sizes]
+    if "sinks" in more:
+        more = {"sinks": torch.randn(4, generator=generator)}
+    found = attention.attend(*states, torch.tensor(boundaries, dtype=torch.int32), 7, last=last, **more)
+    weight = torch.randn(found.shape, generator=generator)
+    gradients = torch.autograd.grad((found * weight).sum(), states)
+    expected = plain_attention(*states, boundaries, last=last, **more)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(gradients, torch.autograd.grad((expected * weight).sum(), states)):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_written_out_keeps_no_scores():
+    """Memory linear in the tokens: what is kept for the backward pass is smaller than the scores of one text."""
+    states = [torch.randn(300, 2, 8, requires_grad=True) for _ in range(3)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        attention.attend(*states, torch.tensor([0, 300], dtype=torch.int32), 300, softcap=1.0)
+    assert max(kept) < 300 * 300
+
+
+def test_a_window_in_the_arguments_of_each_torch():
+    """A window of w tokens is w - 1 to the left of a query in torch's words; torch 2.10 has none."""
+
+    def of_2_10(query, *, scale=None, is_causal=False): ...
+    def of_2_11(query, *, scale=None, window_size=(-1, -1)): ...
+    def of_2_13(query, *, scale=None, window_size=(-1, -1), enable_gqa=False): ...
+
+    assert attention._arguments(of_2_10, None, False) == ({}, {"is_causal": True})
+    assert attention._arguments(of_2_11, None, False) == ({}, {"window_size": (-1, 0)})
+    assert attention._arguments(of_2_11, 3, True) == ({}, {"window_size": (2, 0)})
+    assert attention._arguments(of_2_13, 3, False) == ({"enable_gqa": True}, {"window_size": (2, 0)})
+    assert attention._arguments(of_2_13, None, True) == ({"enable_gqa": True}, {})
+
+
+@pytest.mark.parametrize(
+    "asked", [{"is_causal": False}, {"position_bias": torch.zeros(1)}, {"indices": torch.zeros(1)}, {"dropout": 0.1}]
+)
+def test_what_attention_cannot_do_is_refused(asked):
+    states = torch.randn(1, 2, 5, 8)
+    boundaries = torch.tensor([0, 5], dtype=torch.int32)
+    with pytest.raises(NotImplementedError, match=next(iter(asked))):
+        attention.packed_attention(
+            torch.nn.Identity(), states, states, states, None, boundaries=boundaries, max_length=5, **asked
+        )
