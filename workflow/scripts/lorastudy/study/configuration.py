@@ -5,6 +5,7 @@ earlier, key by key), but strictly: a key that stands twice is refused, and a va
 mean in a file.
 """
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -168,13 +169,40 @@ def _repeated(node, path, seen):
         yield from (((*path, name), places) for (_, name), places in lines.items() if len(places) > 1)
 
 
+def require_readable(path):
+    """Find what Snakemake would answer with a traceback, or without a line; a file that is not there is left to it.
+
+    Raises:
+        ConfigError: the file is not UTF-8, or neither YAML nor JSON.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+        json.loads(text)
+    except UnicodeDecodeError as fault:
+        line = fault.object[: fault.start].count(b"\n") + 1
+        raise ConfigError(f"{path} is not UTF-8 text (line {line}); save it as UTF-8.") from None
+    except (json.JSONDecodeError, RecursionError):
+        try:
+            yaml.compose(text, yaml.SafeLoader)
+        except yaml.YAMLError as fault:
+            mark = getattr(fault, "problem_mark", None)
+            where = f" (line {mark.line + 1}: {fault.problem})" if mark else ""
+            raise ConfigError(
+                f"{path} is not YAML{where}; indent by spaces alone, and quote texts that hold `: ` or ` #`."
+            ) from None
+
+
 def _load(path):
     from snakemake.common.configfile import load_configfile
     from snakemake_interface_common.exceptions import WorkflowError
 
+    require_readable(path)
     try:
         return load_configfile(path)
-    except UnicodeDecodeError as fault:
-        raise ConfigError(f"{path} is not UTF-8 text ({fault.reason}); save it as UTF-8.") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; name the directory of a study, or --configfile.") from None
     except WorkflowError as fault:
-        raise ConfigError(str(fault).replace("\n", " ")) from None
+        raise ConfigError(f"{path}: {str(fault).replace(chr(10), ' ')}") from None

@@ -31,6 +31,17 @@ def table(number, directory=DIRECTORY):
     return pd.read_csv(Path(directory) / FILES[number])
 
 
+def accuracies(directory=DIRECTORY):
+    """The accuracies that the text states, a row a point of the grid: a peak (section 3.1) and a plateau (3.3).
+
+    Columns: ``section``, ``figure``, ``method``, ``targets``, ``r``, ``alpha``, ``accuracy`` (a fraction; the text gives
+    whole percent and says "about" of the plateau).
+    """
+    import pandas as pd
+
+    return pd.read_csv(Path(directory) / "accuracies.csv", dtype={"section": str})
+
+
 def settings(directory=DIRECTORY):
     """What the paper states of how it was done, and what it does not state, as a data frame of strings.
 

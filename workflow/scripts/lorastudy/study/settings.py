@@ -115,6 +115,7 @@ class Execution:
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
