@@ -16,7 +16,7 @@ watch: .venv/installed
 	$(BIN)/python workflow/scripts/watch.py $(STUDY)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

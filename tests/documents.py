@@ -131,7 +131,7 @@ CASES = (
     Case(rf"{PYTHON} workflow/scripts/resume\.py.*", FINISHED, add=" -n", says="Nothing to be done"),
     Case(rf"{PYTHON} docs/\w+\.py", says="^$"),
     Case(rf"{PYTHON} benchmarks/\w+\.py", add=" --help", says="usage"),
-    Case(rf"{PYTHON} -m pytest", add=" --collect-only -q tests/statistics", says="tests collected"),
+    Case(rf"OMP_NUM_THREADS=1 {PYTHON} -m pytest -n auto --dist loadfile", add=" --collect-only -q tests/statistics", says="tests collected"),
     Case(rf"{PYTHON} -m pytest tests/slurm -m slurm", add=" --collect-only -q", says="tests collected"),
     Case(r"\.venv/bin/(ruff|snakefmt) .*"),
     Case(r"PYTHONPATH=workflow/scripts \.venv/bin/lint-imports .*", says="0 broken"),

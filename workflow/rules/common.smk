@@ -18,7 +18,7 @@ from lorastudy.analysis import summary
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import architecture, command, configuration, grid, records, settings
+from lorastudy.study import command, configuration, grid, records, settings
 from lorastudy.study.errors import StudyError
 
 
@@ -75,15 +75,8 @@ ONLY_PAPER = command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
 
 
-def check_targets():
-    """Whether the base model has the linear layers that the grid names; once it is fetched, where it is not here yet."""
-    base = architecture.of_study(SETTINGS.model)
-    if not base.assumed and linear_layers.countable(base.config):
-        checked(linear_layers.check, base.config, CELLS.values())
-
-
 if not AS_IT_IS:
-    check_targets()
+    checked(linear_layers.check, SETTINGS.model, CELLS.values())
 
 
 # Where snakemake runs: what needs its network, and what takes less time than a job would wait.

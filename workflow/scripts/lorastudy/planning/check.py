@@ -220,7 +220,7 @@ def targets(estimate, base):
     if not linear_layers.countable(base.config):
         return Finding("targets", UNKNOWN, "without torch the linear layers of this model cannot be looked at")
     try:
-        linear_layers.check(base.config, estimate.cells.values())
+        linear_layers.require(base.config, estimate.cells.values())
     except base_model.ModelError as fault:
         return Finding("targets", FAULT, str(fault).replace("\n", " "))
     return Finding("targets", OK, f"{linear_layers.of(base.config).kind} has the linear layers of every target set")
