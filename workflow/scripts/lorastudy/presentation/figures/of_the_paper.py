@@ -27,10 +27,8 @@ def along(number, axis, targets):
             if score == "accuracy" and len(stated):
                 one.plot(stated[axis], stated.accuracy, linestyle="none", label="_paper", **_paper_mark(look))
             style.title(one, style.SCORES[score], 2)
-        reaches = [reach for score in style.SCORES if (reach := style.reach(points, score))]
-        style.limit(
-            axes[0, 0], [*reaches, *zip(stated.accuracy, stated.accuracy)], marks=cells.status.ne("finished").any()
-        )
+        ranges = [*_reach(points), *zip(stated.accuracy, stated.accuracy)]
+        style.limit(axes[0, 0], ranges, marks=cells.status.ne("finished").any())
         for one in axes[-1]:
             style.log2_axis(one, [value[axis == "alpha"] for value in line.points], 2.9)
             one.set_xlabel(style.AXES[axis])
@@ -49,7 +47,7 @@ def along(number, axis, targets):
             "Diamonds: the accuracies that the paper's text states." * bool(len(stated)),
             captions.sample(results, cells),
             captions.intervals(results, points),
-            captions.cut(points, {score: style.reach(points, score) for score in style.SCORES}),
+            captions.cut(points, {score: reach for score in style.SCORES for reach in _reach(points)}),
             captions.holes(cells),
         )
 
@@ -79,8 +77,7 @@ def side_by_side(index):
             axes.set_xticks(range(len(style.SCORES)), [text.partition(",")[0] for text in style.SCORES.values()])
             axes.set_xlim(-0.6, len(style.SCORES) - 0.4)
             axes.grid(axis="x", visible=False)
-        reaches = [reach for score in style.SCORES if (reach := style.reach(points, score))]
-        style.limit(row[0], reaches, marks=cells.status.ne("finished").any())
+        style.limit(row[0], _reach(points), marks=cells.status.ne("finished").any())
         row[0].set_ylabel("Score")
         handles = [
             style.handle(
@@ -99,7 +96,7 @@ def side_by_side(index):
             f"The paper's: r = {theirs[0]} and {theirs[1]}, {_line_of_the_paper('r')}." * (not same),
             captions.sample(results, cells),
             captions.intervals(results, points),
-            captions.cut(points, {score: style.reach(points, score) for score in style.SCORES}),
+            captions.cut(points, {score: reach for score in style.SCORES for reach in _reach(points)}),
             captions.holes(cells),
         )
 
@@ -139,9 +136,9 @@ def variants(results, look):
             row[0].set_ylabel("Accuracy")
         for axes in places[-1]:
             axes.set_xlabel(f"{style.AXES[axis]} ({line.words})")
-    shown = every_cell[[any(line.holds(every_cell.iloc[[i]])[0] for _, line in lines) for i in range(len(every_cell))]]
+    shown = every_cell[[any(on) for on in zip(*(line.holds(every_cell) for _, line in lines))]]
     points = every_point[every_point.point.isin({name for part in on_a_line for name in part.point})]
-    reach = style.reach(points, "accuracy", shown.accuracy.dropna())
+    reach = style.reach(points, "accuracy", shown.accuracy[shown.status.eq("finished")])
     stated = _stated(results, points)
     reaches = ([reach] if reach else []) + [*zip(stated.accuracy, stated.accuracy)]
     style.limit(grid_of_axes[0, 0], reaches, marks=shown.status.ne("finished").any())
@@ -185,6 +182,12 @@ def _on(rows, targets):
     return rows[rows.method.isin(METHODS) & rows.targets.eq(targets) & rows.scaling.eq(grid.STANDARD)]
 
 
+def _reach(points):
+    """What the common axis of all scores has to show, in a list that is empty if that is nothing."""
+    reaches = [reach for score in style.SCORES if (reach := style.reach(points, score))]
+    return [(min(low for low, _ in reaches), max(high for _, high in reaches))] if reaches else []
+
+
 def _repeats(number, same):
     return f"{'Repeats' if same else 'As'} the paper's Figure {number}:"
 
@@ -218,9 +221,8 @@ def _stated(results, points, method=METHODS[0]):
     stated = paper.accuracies()
     if results.settings["model"]["name"] != paper.MODEL or points.empty:
         return stated.iloc[:0]
-    here = set(zip(points.targets, points.r.astype(float), points.alpha.astype(float)))
-    known = [key in here for key in zip(stated.targets, stated.r.astype(float), stated.alpha.astype(float))]
-    return stated[known & stated.method.eq(method)].sort_values(["r", "alpha"])
+    here = points[["targets", "r", "alpha"]].astype({"r": int, "alpha": float}).drop_duplicates()
+    return stated[stated.method.eq(method)].astype({"alpha": float}).merge(here).sort_values(["r", "alpha"])
 
 
 def _paper_mark(look):
