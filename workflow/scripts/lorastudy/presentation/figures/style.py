@@ -20,6 +20,7 @@ STATUSES = {  # of cells and baselines without numbers, or with those of chance
 }
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
+SCORES = METRICS | {"precision": "Precision, weighted", "recall": "Recall, weighted"}  # those of the paper
 MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
 HOLES = {"collapsed": "X", "diverged": "x", "missing": "+", "stale": "1"}  # markers
@@ -204,6 +205,8 @@ def singles(axes, x, y, colour):
 def crosses(axes, x, statuses, colour, level):
     """A mark above the lower edge at each ``x`` whose cell has no value; those of another ``level`` are higher up."""
     for place, status in zip(x, statuses):
+        if status not in HOLES:  # the legend names it
+            continue
         axes.plot(
             [float(place)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
             color=colour, linestyle="none", label=f"_{status}",
