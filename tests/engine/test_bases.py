@@ -66,7 +66,9 @@ def without(directory, name):
     save_file(tensors, directory / "model.safetensors", {"format": "pt"})
 
 
-@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"])
+@pytest.mark.parametrize(
+    "name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"]
+)
 def test_weights_that_are_missing_are_not_drawn_at_random(name, tmp_path):
     base = saved(tmp_path)
     without(base, name)
