@@ -12,24 +12,25 @@ import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from lorastudy.analysis import claims, comparisons  # noqa: E402
-from lorastudy.statistics import paired  # noqa: E402
-from scipy.stats import binom, norm  # noqa: E402
+import numpy as np
+import pandas as pd
+from lorastudy.analysis import claims, comparisons, contrasts
+from lorastudy.statistics import paired
+from lorastudy.study import grid
+from scipy.stats import binom, norm
 
 STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
 SHARED = 0.7  # correlation of two classifiers over the texts
 SPREAD = 0.01  # standard deviation of a run around its cell's accuracy
 TOGETHER = 0.5  # part of that variance that all runs of a seed share
 STATISTICS = {"equivalence_margin": MARGIN, "resamples": 100, "seed": 0}
-GRID = {"methods": ["lora", "qlora"], "targets": ["attention", "all-linear"], "r": [4, 8, 16], "alpha": [16, 32, 64]}
-LINES = [(4, 32), (8, 32), (16, 32), (8, 16), (8, 64)]
+GRID = {"methods": ["lora", "qlora"], "targets": ["attention", "all-linear"]}
+LINES = (
+    grid.Line("r", "r", ((4, 32), (8, 32), (16, 32))),
+    grid.Line("alpha", "alpha", ((8, 16), (8, 32), (8, 64))),
+)
+POINTS = list(dict.fromkeys(point for line in LINES for point in line.points))
 
 
 def cells():
@@ -37,7 +38,7 @@ def cells():
         {"method": method, "targets": targets, "r": r, "alpha": float(alpha), "scaling": "standard"}
         for method in GRID["methods"]
         for targets in GRID["targets"]
-        for r, alpha in LINES
+        for r, alpha in POINTS
     ]
 
 
@@ -58,7 +59,7 @@ def at_the_margin(cell):
 
 
 def points(seeds):
-    """The points of the grid with the ids of their runs, as of ``comparisons.points``."""
+    """The points of the grid with the ids of their runs, as of ``contrasts.points``."""
     rows = []
     for cell in cells():
         point = f"{cell['method']}_{cell['targets']}_r{cell['r']}_a{cell['alpha']:g}"
@@ -116,23 +117,22 @@ def wrong(truth, verdict):
     return verdict == "supported" and not truth.startswith("true") or verdict == "contradicted" and truth != "false"
 
 
-def truths(contrasts, of):
+def truths(wanted, of):
     """True value of each contrast, ``of`` a point's runs (seed → id)."""
     values = []
-    for contrast in contrasts:
-        units = comparisons.trend_units(contrast.units) if contrast.family.endswith("_trend") else contrast.units
-        values.append(np.mean([sum(weight * of(runs) for weight, runs in unit) for unit in units]))
+    for contrast in wanted:
+        values.append(np.mean([sum(weight * of(runs) for weight, runs in unit) for unit in contrast.members()]))
     return np.array(values)
 
 
-def one_study(generator, accuracy, table, contrasts, families, spread, counts, verdicts):
+def one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts):
     """Draw a study, compare, judge; add to the counts (see ``simulate``). ``families``: name → group → positions."""
     scores, run, point = draw(generator, accuracy, table, spread)
-    rows = comparisons.measure(contrasts, {"accuracy": scores}, STATISTICS)
+    rows = comparisons.measure(wanted, table, {"accuracy": scores}, STATISTICS)
     names = {tuple(runs.values()): name for name, runs in zip(table.point, table.runs)} | {("head",): "head"}
-    of_cells = truths(contrasts, lambda runs: point[names[tuple(runs.values())]])
-    of_runs = truths(contrasts, lambda runs: np.mean([run[name] for name in runs.values()]))
-    about_cells = rows.test.isin([comparisons.TESTS["seeds"], comparisons.TESTS["units"]]).to_numpy()
+    of_cells = truths(wanted, lambda runs: point[names[tuple(runs.values())]])
+    of_runs = truths(wanted, lambda runs: np.mean([run[name] for name in runs.values()]))
+    about_cells = rows.test.isin([*comparisons.AT_LARGE, comparisons.TESTS["units"]]).to_numpy()
     low, high, difference, p = rows[["low", "high", "difference", "p_holm"]].to_numpy(dtype=float).T
     for name, truth in (("cells", of_cells), ("runs", of_runs)):
         held = (low <= truth) & (truth <= high)
@@ -146,7 +146,7 @@ def one_study(generator, accuracy, table, contrasts, families, spread, counts, v
         counts[family].about_cells = all(about_cells[group].all() for group in groups.values())
         counts[family].intervals += sum(map(len, groups.values()))
         counts[family].families += len(groups)
-    for claim in claims.about_accuracy(rows.assign(view="configured"), GRID, MARGIN):
+    for claim in claims.about_accuracy(rows.assign(view="configured"), GRID, LINES, MARGIN):
         verdicts[claim.claim][claim.verdict] += 1
     tally = counts["accuracy of a point"]
     for name, runs in zip(table.point, table.runs):
@@ -199,12 +199,12 @@ def simulate(accuracy, seeds, spread, studies, seed):
     generator = np.random.default_rng(seed)
     counts, verdicts = defaultdict(Tally), defaultdict(no_verdicts)
     table = points(seeds)
-    contrasts = comparisons.contrasts(table, ["head"])
+    wanted = contrasts.build(table, LINES, ["head"])
     families = defaultdict(lambda: defaultdict(list))
-    for position, contrast in enumerate(contrasts):
+    for position, contrast in enumerate(wanted):
         families[contrast.family][contrast.group].append(position)
     for _ in range(studies):
-        one_study(generator, accuracy, table, contrasts, families, spread, counts, verdicts)
+        one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts)
     return counts, verdicts
 
 

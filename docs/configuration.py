@@ -1,12 +1,6 @@
 """Write docs/configuration.md from the configuration's schema: python docs/configuration.py"""
 
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.study import settings  # noqa: E402
+from lorastudy.study import settings
 
 HEAD = """# Configuration
 
@@ -22,8 +16,11 @@ def allowed(rule):
     if "enum" in rule:
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule.get("type", "")
-    text = " or ".join("empty" if kind == "null" else kind for kind in ([kinds] if isinstance(kinds, str) else kinds))
-    if text == "array":
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    text = " or ".join(
+        {"null": "empty", "array": "list", "object": "entries by name"}.get(kind, kind) for kind in kinds
+    )
+    if text == "list":
         return f"list of {allowed(rule['items'])}"
     limits = [
         f"{sign} {rule[key]}"
@@ -40,6 +37,11 @@ def default(name, rule, block):
     return "empty" if value is None else f"`{value!r}`".replace("\n", "\\n")
 
 
+def row(key, rule, block):
+    meaning = " ".join(rule["description"].split()).replace("|", "\\|")
+    return f"| `{key}` | {allowed(rule)} | {default(key.rpartition('.')[2], rule, block)} | {meaning} |"
+
+
 def page():
     """The page as one string."""
     parts = [HEAD]
@@ -47,11 +49,14 @@ def page():
         parts.append(f"## `{name}`\n\n{' '.join(block['description'].split())}\n")
         parts.append("| key | allowed | default | meaning |\n|---|---|---|---|")
         for key, rule in block["properties"].items():
-            meaning = " ".join(rule["description"].split()).replace("|", "\\|")
-            parts.append(f"| `{key}` | {allowed(rule)} | {default(key, rule, block)} | {meaning} |")
+            parts.append(row(key, rule, block))
+            each = rule.get("additionalProperties") or {}
+            parts += [row(f"{key}.NAME.{inner}", of, each) for inner, of in each.get("properties", {}).items()]
+            if "items" in each:
+                parts.append(row(f"{key}.NAME", each, block))
         parts.append("")
     return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "configuration.md").write_text(page())
+    (settings.REPOSITORY / "docs" / "configuration.md").write_text(page(), encoding="utf-8")

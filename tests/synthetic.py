@@ -4,6 +4,8 @@ A text is right for a classifier when its difficulty, shared by all classifiers,
 classifier's ability (a Gaussian copula): expected accuracies are exact, and right and wrong go together over cells.
 """
 
+import copy
+
 import aggregate_results
 import numpy as np
 import pandas as pd
@@ -26,11 +28,7 @@ CONFIG = {
         "test_size": 300,
     },
     "grid": {
-        "design": "slices",
-        "r": [4, 8, 16],
-        "alpha": [16, 32, 64],
-        "constant_r": 8,
-        "constant_alpha": 32,
+        "lines": {"r": {"r": [4, 8, 16], "alpha": 32}, "alpha": {"r": 8, "alpha": [16, 32, 64]}},
     },
     "training": {"batch_size": 10, "learning_rate": 1e-3},
     "statistics": {"resamples": 200},
@@ -39,12 +37,20 @@ HARDWARE = {"device": "Synthetic GPU", "device_memory_gib": 40.0, "cuda": "13.0"
 
 
 def config(**changes):
-    """A study's configuration; ``block__key=value`` changes one key."""
-    study = {block: dict(keys) for block, keys in CONFIG.items()}
+    """A study's configuration; ``block__key=value`` changes one key, ``line__r`` and ``line__alpha`` the values of a line."""
+    study = copy.deepcopy(CONFIG)
     for name, value in changes.items():
         block, key = name.split("__")
-        study.setdefault(block, {})[key] = value
+        if block == "line":
+            study["grid"]["lines"][key][key] = value
+        else:
+            study.setdefault(block, {})[key] = value
     return study
+
+
+def full(r, alpha):
+    """A grid's lines that have every r with every alpha."""
+    return {"full": {"r": r, "alpha": alpha}}
 
 
 def specs(study):
@@ -90,7 +96,7 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)
     study = study or config()
-    (directory / "config.yaml").write_text(yaml.safe_dump(study))
+    (directory / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     loaded = settings.load(study)
     generator = np.random.default_rng(seed)
     texts = loaded.data.test_size
@@ -130,8 +136,17 @@ def gather(directory, study=None):
     study = study or settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
     files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files["confusion"] = directory / "results" / "confusion.json"
+    details = {"details": directory / "results" / "details.json"}
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
-    aggregate_results.main(files, cells, specs(study), study.block("statistics"), directory)
+    aggregate_results.main(
+        files | details,
+        cells,
+        specs(study),
+        study.block("grid"),
+        study.block("statistics"),
+        study.study.paper,
+        directory,
+    )
     blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 

@@ -28,9 +28,9 @@ def section():
         f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. {baselines(summary, study)} {best(points)}",
         studies.gpu(NAME)
         + f" {crowd} processes were on it at a time: times of cells are those of running side by side." * bool(crowd),
-        f"Accuracy against r at α = {study.grid.constant_alpha:g}, mean over the seeds with its 95% interval:",
+        f"Accuracy against r at {studies.line('r', study).words}, mean over the seeds with its 95% interval:",
         trend("r", points, study),
-        f"Against α at r = {study.grid.constant_r:g}:",
+        f"Against α at {studies.line('alpha', study).words}:",
         trend("alpha", points, study),
         *(f"![{what}]({NAME}/figures/{name}.png)" for name, what in figures.items()),
         "### The paper's questions",
@@ -71,7 +71,7 @@ def trend(axis, points, study):
     rows = []
     for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
-        for value in sorted(getattr(study.grid, axis)):
+        for value in studies.values(axis, study):
             found = studies.point(part, axis, value, study)
             few = f" ({found.seeds} of {found.seeds_planned} seeds)" if 0 < found.seeds < found.seeds_planned else ""
             row[f"{panels.SYMBOLS[axis]} = {value:g}"] = studies.interval(found) + few
@@ -132,8 +132,7 @@ def headline():
     study = studies.settings_of(studies.HERE / NAME)
     summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
     points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
-    ends = {"r": study.grid.r, "alpha": study.grid.alpha}
-    places = [(axis, values[end]) for axis, values in ends.items() for end in (0, -1)]
+    places = [(axis, studies.values(axis, study)[end]) for axis in ("r", "alpha") for end in (0, -1)]
     rows = []
     for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}

@@ -1,5 +1,6 @@
 """Whether r and alpha matter once the learning rate is tuned, on the small model."""
 
+from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import panels, style
 
 from sections import studies
@@ -20,7 +21,8 @@ def section():
         f"Accuracy by learning rate, mean over {len(study.grid.seeds)} seeds; with its 95% interval where the rate is the "
         "chosen one:",
         by_rate(cells, points, study),
-        "\n".join(f"- {spread(points, study, axis)}" for axis in ("r", "alpha")),
+        "\n".join(f"- {spread(points, study, axis)}" for axis in ("r", "alpha"))
+        + "".join(f"\n- {note}" for note in tuning.edge_notes(cells)),
         *(f"![Accuracy against {axis}, learning rate tuned]({NAME}/figures/tuned_{axis}_trend.png)" for axis in ("r", "alpha")),
         studies.table(
             [
@@ -62,7 +64,7 @@ def spans(points, study, axis):
 def spread(points, study, axis):
     """``spans`` as a sentence."""
     found = spans(points, study, axis)
-    values = getattr(study.grid, axis)
+    values = studies.values(axis, study)
     at_one, tuned = (
         " and ".join(f"{value:.1f} ({style.TARGETS[targets]})" for targets, value in found[view].items())
         for view in ("configured", "tuned")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from lorastudy.presentation.figures import panels
-from lorastudy.study import settings
+from lorastudy.study import grid, settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = REPOSITORY / "docs" / "results"
@@ -50,7 +50,7 @@ def read(name, file):
 
 def settings_of(directory):
     """``settings.Settings`` of the study whose configuration lies in ``directory``."""
-    return settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
+    return settings.load(yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8")))
 
 
 def table(rows, align=None):
@@ -67,16 +67,25 @@ def interval(row, score="accuracy"):
     return f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
 
 
+def line(axis, study):
+    """The line of a study's grid along which r or alpha varies."""
+    return grid.trend(grid.lines(study.grid), axis)
+
+
+def values(axis, study):
+    """The values of r or alpha along its line, in order."""
+    return sorted(value[axis == "alpha"] for value in line(axis, study).points)
+
+
 def along(points, axis, study):
-    """The rows of ``points`` along which r or alpha varies, the other one at its constant."""
-    other = panels.other(axis)
-    return points[points[other].eq(getattr(study.grid, f"constant_{other}"))]
+    """The rows of ``points`` along which r or alpha varies."""
+    return panels.along(points, line(axis, study))
 
 
 def point(points, axis, value, study):
-    """The row of ``points`` at a value of r or alpha, the other one at its constant."""
-    line = along(points, axis, study)
-    return line[line[axis].eq(value)].iloc[0]
+    """The row of ``points`` at a value of r or alpha, on its line."""
+    found = along(points, axis, study)
+    return found[found[axis].eq(value)].iloc[0]
 
 
 def state(cells):

@@ -194,7 +194,7 @@ def test_a_missing_value_leaves_no_effect_open(tmp_path):
 
 
 def test_nothing_to_compare_is_open_with_its_reason(tmp_path):
-    study = synthetic.config(grid__methods=["lora"], grid__targets=["attention"], grid__alpha=[32])
+    study = synthetic.config(grid__methods=["lora"], grid__targets=["attention"], line__alpha=[32])
     synthetic.write(tmp_path, study)
     table = claims.build(synthetic.gather(tmp_path)).set_index("claim")
     for claim in ("alpha", "targets", "method_accuracy", "memory", "time"):
@@ -205,7 +205,7 @@ def test_nothing_to_compare_is_open_with_its_reason(tmp_path):
 
 def test_too_few_pairs_leave_open_with_their_reason(tmp_path):
     """One r, two alpha at most: two matched pairs of the methods in one seed. Their difference is shown, no interval."""
-    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[16, 32], data__test_size=TEXTS)
+    study = synthetic.config(grid__targets=["attention"], line__r=[8], line__alpha=[16, 32], data__test_size=TEXTS)
     synthetic.write(tmp_path, study, lambda cell: 0.8 if cell.method == "lora" else 0.4)
     results = synthetic.gather(tmp_path)
     table = claims.build(results).set_index("claim")
@@ -262,7 +262,7 @@ def test_what_the_paper_states_comes_from_its_values(tmp_path):
 
 
 def test_both_views_are_judged(tmp_path):
-    study = synthetic.config(grid__learning_rates=[3e-3], grid__r=[8, 16], grid__alpha=[32])
+    study = synthetic.config(grid__learning_rates=[3e-3], line__r=[8, 16], line__alpha=[32])
     synthetic.write(tmp_path, study, validation=lambda cell: 0.6 + (cell.learning_rate or 0))
     table = claims.build(synthetic.gather(tmp_path))
     assert table[table.claim.eq("targets")]["view"].tolist() == ["configured", "tuned"]
@@ -295,7 +295,7 @@ def test_a_diverged_run_has_no_part_in_ratios(tmp_path):
 
 
 def test_a_single_pair_has_no_interval(tmp_path):
-    study = synthetic.config(grid__targets=["attention"], grid__r=[8], grid__alpha=[32])
+    study = synthetic.config(grid__targets=["attention"], line__r=[8], line__alpha=[32])
     synthetic.write(tmp_path, study)
     found = ratios.ratio(synthetic.gather(tmp_path).cells, "peak_memory_gib")
     assert (found.value, found.pairs) == (pytest.approx(0.4), 1)

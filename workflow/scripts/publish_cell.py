@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lorastudy.engine import exchange
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import publish
 
 
@@ -15,5 +15,5 @@ def main(record, card, output, study_name):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.input.metrics, snakemake.input.card, snakemake.output[0], snakemake.params.study)

@@ -1,134 +1,110 @@
 """Paired comparisons on the same test texts: of neighbours in the grid, of cells and baselines, trends, averages.
 
-Every comparison is a contrast of ``paired``: a minus b, over the seeds that both have. Its family says what was
-compared; p values are corrected for their number within a family (and within its groups, where it has some).
+Every comparison is one of ``contrasts``: a minus b, over the seeds that both have. Its family says what was compared;
+p values are corrected for their number within a family (and within its groups, where it has some).
 """
 
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lorastudy.analysis import tuning
-from lorastudy.statistics import metrics, paired
+from lorastudy.analysis import collapse, contrasts, scatter, tuning
+from lorastudy.analysis.claims import measuring
+from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
 from lorastudy.study.errors import StudyError
 
-METRICS = ("accuracy", "f1")
-# the later one is a, so that differences read: QLoRA to LoRA, attention to all linear layers, small to large
-ORDER = {
-    "method": ("qlora", "lora"),
-    "targets": ("attention", "all-linear"),
-    "scaling": ("standard", "rank-stabilised"),
-}
+METRICS = ("accuracy", "f1", "nll")
+IN_POINTS = ("accuracy", "f1")  # fractions, which the margin of equivalence is about
+# what an interval is about, by how it was made
 TESTS = {
-    "seeds": "t over seeds and texts",
-    "units": "t over matched pairs and texts",
-    "texts": "t over texts",
+    "shared": "t over seeds and texts, variance over seeds shared over the grid",
+    "own": "t over seeds and texts, variance over its own seeds",
+    "units": "t over matched pairs and texts, of these seeds",
+    "texts": "t over texts, of these runs",
 }
+AT_LARGE = (TESTS["shared"], TESTS["own"])  # about runs with any seed
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
-    "view", "family", "group", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
-    "se_texts", "se_runs", "se_fixed", "p", "test", "p_holm", "margin", "p_equivalent", "reason", "only_a", "only_b",
-    "bootstrap_low", "bootstrap_high", "n", "seeds", "units", "runs",
+    "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
+    "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
+    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
+    "seeds", "units",
 ]  # fmt: skip
+
+
+WHOLE = ["r", "only_a", "only_b", "collapsed"]
 
 
 class ComparisonError(StudyError):
     """Results that cannot be compared."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """What is compared.
-
-    Attributes:
-        family: kind of comparison: ``method``, ``targets``, ``scaling`` (all else equal), ``r_step`` and
-            ``alpha_step`` (neighbouring values), ``r_pair`` and ``alpha_pair`` (any two of a line), ``set_pair`` (any
-            two of method and target set at one r and alpha), ``baseline``, ``r_trend`` and ``alpha_trend`` (change
-            along the regression line on log2, from the lowest value to the highest); ``pooled_…`` is the average of
-            one of these over all else.
-        a, b: names of what is compared: points, baselines, or values of the axis.
-        a_value, b_value: the values in which a and b differ.
-        units: what is averaged: each a list of (weight, point).
-        group: within it p values are corrected together; empty if the whole family is.
-        common: the columns of ``tuning.POINT`` that all of it has in common.
-    """
-
-    family: str
-    a: str
-    b: str
-    a_value: object
-    b_value: object
-    units: list
-    group: str = ""
-    common: dict = field(default_factory=dict)
-
-
-def points(cells):
-    """The points of a view.
-
-    Returns:
-        data frame with ``tuning.POINT``, ``learning_rate``, ``point`` (the cells' id without the seed) and ``runs``
-        (seed → id of each finished cell), in the order of the grid.
-    """
-    import pandas as pd
-
-    rows = []
-    for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
-        first = group.iloc[0]
-        finished = group[group.status.eq("finished")]
-        rows.append(
-            dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
-            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": dict(zip(finished.seed, finished.id))}
-        )
-    return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
-
-
-def build(summary, statistics, study_directory="."):
+def build(summary, lines, statistics, study_directory=".", claims=True):
     """All comparisons of a study.
 
     Args:
         summary: of ``summary.build``.
+        lines: of ``grid.lines``; comparisons of r and of alpha follow them.
         statistics: the configuration's block of that name.
+        claims: whether the study is about the paper, so that the comparisons of its claims are made too.
 
     Returns:
         data frame with the columns ``COLUMNS``, a row a comparison and metric. ``difference`` is a minus b as a
-        fraction; ``low`` and ``high`` a 95% interval over texts and runs (of two single runs, over texts alone); ``p``
-        is two-sided for no difference, by the ``test`` named beside it; ``p_equivalent`` is that of two one-sided tests against
-        ``margin``. Of two single runs, ``only_a`` and ``only_b`` count the texts that one of them alone got right, and
-        ``bootstrap_low`` and ``bootstrap_high`` are the paired bootstrap's interval. ``units`` is the number of
-        differences (or lines) that a pooled comparison averages, ``runs`` of what is taken as a sample of runs.
-        ``reason`` says why a row has a difference alone: with one seed, fewer than ``PAIRS`` averaged.
+        fraction (nats for ``nll``, of which less is better); ``low`` and ``high`` its 95% interval, over what ``test``
+        says; ``p`` is two-sided for no difference, ``p_equivalent`` that of two one-sided tests against ``margin``,
+        both of that interval. ``answer`` is what the interval says of the margin (``equivalence``), ``smallest_margin``
+        the smallest within which it shows equivalence. ``p_permutation`` is that of exchanging a and b among runs of one
+        seed with all else equal (``permutation``). Of two single runs, ``only_a`` and ``only_b`` count the texts that
+        one of them alone got right, ``mcnemar`` is McNemar's mid-p, and ``bootstrap_low`` and ``bootstrap_high`` are
+        the paired bootstrap's interval. ``units`` is the number of differences (or lines) that a pooled comparison
+        averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
+        counts those at chance, and ``difference_all`` is the difference with them.
     """
     import pandas as pd
 
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
-    parts = [
-        measure(contrasts(points(cells), baselines), scores, statistics).assign(view=view)
-        for view, cells in tuning.views(summary).items()
-    ]
+    parts = []
+    for view, cells in tuning.views(summary).items():
+        table = contrasts.points(cells)
+        wanted = contrasts.build(table, lines, baselines)
+        if claims and view == tuning.CONFIGURED:
+            wanted += measuring.build(table, baselines)
+        parts.append(measure(wanted, table, scores, statistics).assign(view=view))
+    if claims and len(parts) > 1:
+        table = contrasts.points(summary[summary.kind.eq("cell")])
+        crossed = measure(measuring.crossing(table), table, scores, statistics, ("r", "alpha", "learning_rate"))
+        parts.append(crossed.assign(view=tuning.CONFIGURED))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def measure(wanted, scores, statistics):
+def measure(wanted, table, scores, statistics, point=("r", "alpha")):
     """Comparisons of one view, with the columns ``COLUMNS`` but for the view.
 
     Args:
-        wanted: of ``contrasts``.
+        wanted: of ``contrasts.build``.
+        table: of ``contrasts.points``, of that view.
         scores: of ``read``.
         statistics: the configuration's block of that name.
+        point: the columns whose values make a point of the layout that shares its variance.
     """
     import pandas as pd
 
-    rows = [row for contrast in wanted for row in _measure(contrast, scores, statistics)]
+    of_runs = {metric: scatter.fit(table, values, point) for metric, values in scores.items()}
+    rows = [
+        row
+        for contrast in wanted
+        for metric in scores
+        if (contrast.family, metric) != (measuring.FAMILY, "f1")  # claims are about accuracy, and nll stands beside
+        if (row := compare(contrast, metric, scores[metric], of_runs[metric], statistics))
+    ]
     frame = pd.DataFrame(rows, columns=COLUMNS[1:])
     tested = frame[frame.p.notna()]
     together = tested.groupby(["family", "group", "metric"], sort=False).p
-    frame["p_holm"] = together.transform(paired.holm) if len(tested) else np.nan
-    return frame.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
+    frame["p_holm"] = together.transform(corrections.holm) if len(tested) else np.nan
+    return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def read(summary, study_directory="."):
@@ -143,220 +119,150 @@ def read(summary, study_directory="."):
     import pyarrow.parquet
 
     first, scores = None, {name: {} for name in METRICS}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         directory = Path(study_directory, "results", "cells" if row.kind == "cell" else "zero_shot", row.id)
-        table = pyarrow.parquet.read_table(directory / "predictions.parquet", columns=["id", "label", "prediction"])
+        table = pyarrow.parquet.read_table(directory / "predictions.parquet")
         first = first or (row.id, table)
         if not all(table[name].equals(first[1][name]) for name in ("id", "label")):
             raise ComparisonError(
                 f"{directory}/predictions.parquet is not on the same texts as that of {first[0]}; delete one of the two "
                 "and run it again."
             )
-        label, prediction = (table[name].to_numpy() for name in ("label", "prediction"))
-        classes = 1 + max(label.max(), prediction.max())
-        values = metrics.per_text_of_predictions(label, prediction, classes)
+        probabilities = [name for name in table.column_names if name.startswith("probability_")]
+        values = metrics.per_text(
+            table["label"].to_numpy(), np.column_stack([table[name].to_numpy() for name in probabilities])
+        )
         for name in METRICS:
             scores[name][row.id] = values[name].astype(np.float32)
     return scores
 
 
-def contrasts(table, baselines):
-    """All contrasts of one view.
+def compare(contrast, metric, scores, of_runs, statistics):
+    """The row of a contrast and metric, a dictionary with keys of ``COLUMNS``; None if nothing of it has run.
 
     Args:
-        table: of ``points``.
-        baselines: ids of the baselines that have a result.
+        contrast: ``contrasts.Contrast``.
+        metric: one of ``METRICS``.
+        scores: id → score of each text, of that metric.
+        of_runs: ``scatter.Scatter`` of that metric, None with few seeds.
+        statistics: the configuration's block of that name.
     """
-    found = []
-    for axis in ("method", "targets", "scaling", "r", "alpha"):
-        lines = list(_lines(table, axis))
-        numeric = axis not in ORDER
-        pairs = [(common, a, b) for common, line in lines for a, b in _pairs(line)]
-        if numeric:
-            steps = [(common, line[i + 1], line[i]) for common, line in lines for i in range(len(line) - 1)]
-            found += [_pair(f"{axis}_step", axis, *step) for step in steps]
-            found += [_pair(f"{axis}_pair", axis, *pair, group=_line_name(axis, pair[0])) for pair in pairs]
-            found += _trends(axis, lines)
-        else:
-            found += [_pair(axis, axis, *pair) for pair in pairs]
-        found += _pooled(axis, pairs, f"pooled_{axis}_pair" if numeric else f"pooled_{axis}")
-    for (r, alpha, scaling), group in table.groupby(["r", "alpha", "scaling"], sort=False):
-        common = {"r": r, "alpha": alpha, "scaling": scaling}
-        members = [row for _, row in group.iterrows()]
-        found += [
-            _pair("set_pair", "point", common, b, a, group=f"r={r} alpha={alpha:g} {scaling}")
-            for a, b in itertools.combinations(members, 2)
-        ]
-    for baseline in baselines:
-        of_baseline = _as_baseline(baseline)
-        for _, row in table.iterrows():
-            common = {name: row[name] for name in tuning.POINT}
-            found.append(_pair("baseline", "point", common, row, of_baseline))
-        for method, group in table.groupby("method", sort=False):
-            units = [[(1, row.runs), (-1, of_baseline.runs)] for _, row in group.iterrows()]
-            found.append(
-                Contrast("pooled_baseline", method, baseline, method, baseline, units, common={"method": method})
-            )
-    return found
-
-
-def _lines(table, axis):
-    """Points that differ in ``axis`` alone: what they have in common, and they in order."""
-    others = [name for name in tuning.POINT if name != axis]
-    for key, line in table.groupby(others, sort=False):
-        place = line[axis].map(ORDER[axis].index) if axis in ORDER else line[axis]
-        if len(line) > 1:
-            ordered = line.iloc[place.argsort(kind="stable")]
-            yield dict(zip(others, key, strict=True)), [row for _, row in ordered.iterrows()]
-
-
-def _pairs(line):
-    return [(a, b) for b, a in itertools.combinations(line, 2)]
-
-
-def _pair(family, axis, common, a, b, group=""):
-    return Contrast(
-        family, a.point, b.point, a[axis], b[axis], [[(1, a.runs), (-1, b.runs)]], group=group, common=common
-    )
-
-
-def _pooled(axis, pairs, family):
-    """The average of each pair of values of an axis over all else."""
-    together = {}
-    for _, a, b in pairs:
-        together.setdefault((a[axis], b[axis]), []).append([(1, a.runs), (-1, b.runs)])
-    return [
-        Contrast(family, _value(axis, a), _value(axis, b), a, b, units) for (a, b), units in sorted(together.items())
-    ]
-
-
-def _trends(axis, lines):
-    """Change along the regression line on log2 of the axis: of each method and target set, and of all.
-
-    With several lines of a method and target set (a full grid has one at each value of the other axis) it is their
-    average.
-    """
-    together = {}
-    for common, line in lines:
-        key = (common["method"], common["targets"], common["scaling"])
-        together.setdefault(key, []).append((common, line))
-    found, everything = [], []
-    for (method, targets, scaling), group in together.items():
-        everything += [line for _, line in group]
-        common = {"method": method, "targets": targets, "scaling": scaling}
-        for other in ("r", "alpha"):
-            if other != axis and len(group) == 1:
-                common[other] = group[0][0][other]
-        found.append(_trend(f"{axis}_trend", axis, [line for _, line in group], common))
-    return found + ([_trend(f"pooled_{axis}_trend", axis, everything, {})] if everything else [])
-
-
-def _trend(family, axis, lines, common):
-    low, high = (side(row[axis] for line in lines for row in line) for side in (min, max))
-    # The weights depend on which points have a result: they are set where the results are known.
-    units = [[(float(np.log2(row[axis])), row.runs) for row in line] for line in lines]
-    return Contrast(family, _value(axis, high), _value(axis, low), high, low, units, common=common)
-
-
-def _value(axis, value):
-    return str(value) if axis in ORDER else f"{axis}={value:g}"
-
-
-def _line_name(axis, common):
-    other = "alpha" if axis == "r" else "r"
-    return f"{common['method']} {common['targets']} {other}={common[other]:g} {common['scaling']}"
-
-
-def _as_baseline(name):
-    import pandas as pd
-
-    return pd.Series({"point": name, "runs": {None: name}})
-
-
-def _measure(contrast, scores, statistics):
-    """Rows of a contrast, one a metric; none if nothing of it has run."""
-    units = trend_units(contrast.units) if contrast.family.endswith("_trend") else contrast.units
-    units, seeds = complete(units)
+    units, seeds = contrasts.complete(contrast.members())
     if not units:
-        return
-    single = len(seeds) == len(units) == 1 and len(units[0]) == 2 and not contrast.family.endswith("_trend")
-    for metric in scores:
-        differences = _differences(units, seeds, scores[metric])
-        values, sampled = _sample(differences)
-        estimate = paired.estimate(values, differences)
-        row = {
-            "family": contrast.family,
-            "group": contrast.group,
-            "metric": metric,
-            "a": contrast.a,
-            "b": contrast.b,
-            "a_value": contrast.a_value,
-            "b_value": contrast.b_value,
-            **contrast.common,
-            "difference": estimate.value,
-            "margin": statistics["equivalence_margin"],
-            "n": estimate.texts,
-            "seeds": len(seeds),
-            "units": len(units),
-            "runs": estimate.runs,
-        }
-        if sampled == "units" and len(units) < PAIRS:
-            yield row | {"reason": f"too few pairs: {len(units)} with one seed, an interval needs {PAIRS}"}
-            continue
-        low, high = np.clip(estimate.interval(), -1, 1)  # two scores differ by no more
-        row |= {
-            "low": low,
-            "high": high,
-            "se_texts": estimate.se_texts,
-            "se_runs": estimate.se_runs,
-            "se_fixed": estimate.se_fixed,
-            "p": estimate.p_value(),
-            "test": TESTS[sampled],
-            "p_equivalent": estimate.p_equivalent(statistics["equivalence_margin"]),
-        }
-        if single and metric == "accuracy":
-            only_a, only_b = int((values > 0).sum()), int((values < 0).sum())
-            row |= {"only_a": only_a, "only_b": only_b}
-            row |= {"p": paired.mcnemar(only_a, only_b), "test": "McNemar mid-p"}
-            row["bootstrap_low"], row["bootstrap_high"] = paired.bootstrap(
-                only_a, only_b, estimate.texts, statistics["resamples"], statistics["seed"]
-            )
-        yield row
+        return None
+    differences = _differences(units, seeds, scores) - np.float32(contrast.offset)
+    row = {
+        "family": contrast.family,
+        "group": contrast.group,
+        "line": contrast.line,
+        "metric": metric,
+        "a": contrast.a,
+        "b": contrast.b,
+        "a_value": contrast.a_value,
+        "b_value": contrast.b_value,
+        **contrast.common,
+        "difference": float(differences.mean(dtype=float)),
+        "n": differences.shape[2],
+        "seeds": len(seeds),
+        "units": len(units),
+        **_with_collapsed(contrast, scores),
+    }
+    estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
+    if estimate is None:
+        return row | {"reason": test}
+    row |= described(estimate, statistics["equivalence_margin"] if metric in IN_POINTS else None)
+    row |= {"test": test, "p_permutation": _permutation(units, seeds, scores)}
+    if metric == "accuracy" and len(seeds) == len(units) == 1 and len(units[0]) == 2:
+        row |= _two_runs(differences[0, 0], statistics)
+    return row
 
 
-def trend_units(lines):
-    """Lines of (log2 value, runs) as units of weighted points: of each line the largest complete block, if two or more."""
-    units = []
-    for line in lines:
-        (kept, _) = complete([[member] for member in line])
-        if len(kept) > 1:
-            x = [member[0][0] for member in kept]
-            units.append([(weight, member[0][1]) for weight, member in zip(paired.trend_weights(x), kept)])
-    return units
+def estimated(differences, units, seeds, of_runs, binary):
+    """``paired.Estimate`` of a contrast and the test it stands for; or None and the reason.
 
-
-def complete(units):
-    """The units and seeds of the largest complete block: every unit has run with every seed.
-
-    A hole costs either a unit or a seed, whichever leaves more runs. A baseline, which has no seed, goes with any.
+    With ``scatter.SEEDS`` seeds or more, seeds and texts are the sample. With fewer, what several units differ by
+    stands in for what runs differ by: it holds that and, beside it, true differences between units, so that the
+    interval errs on the wide side. Else only the texts are left: that says nothing of other runs.
 
     Args:
-        units: each a list of (weight, seed → id).
-
-    Returns:
-        (units, seeds); both empty if no unit has run.
+        differences: shape (seeds, units, texts).
+        binary: whether they are of right and wrong, not of a continuous score.
     """
-    of_unit = [set.intersection(*(set(runs) for _, runs in unit if None not in runs)) for unit in units]
-    seeds = sorted(set().union(*of_unit))
-    best = ([], [])
-    # the seeds that most units have come first; taking more of them leaves fewer units
-    seeds.sort(key=lambda seed: -sum(seed in of for of in of_unit))
-    for count in range(1, 1 + len(seeds)):
-        chosen = set(seeds[:count])
-        kept = [unit for unit, of in zip(units, of_unit) if chosen <= of]
-        if len(kept) * count > len(best[0]) * len(best[1]):
-            best = (kept, sorted(chosen))
-    return best
+    single = differences if binary else None
+    if of_runs is None and differences.shape[1] >= PAIRS:
+        return paired.estimate(differences.mean(axis=0), single), TESTS["units"]
+    if of_runs is None:
+        return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
+    known = of_runs.variance(units, seeds)
+    if known is None:
+        return None, f"{len(seeds)} seeds in common, and runs that do not scatter like the others need {scatter.SEEDS}"
+    variance, df = known
+    found = paired.estimate(differences.mean(axis=1), single)
+    test = TESTS["own" if of_runs.is_alone(units) else "shared"]
+    return replace(found, se_runs=float(np.sqrt(variance)), df_runs=df), test
+
+
+def described(estimate, margin):
+    """The columns that an estimate and the margin fill; without a margin (None) those of equivalence stay empty."""
+    low, high = estimate.interval()
+    if margin is not None:
+        low, high = max(low, -1.0), min(high, 1.0)  # two fractions differ by no more
+    row = {
+        "low": low,
+        "high": high,
+        "se_texts": estimate.se_texts,
+        "se_runs": estimate.se_runs,
+        "se_fixed": estimate.se_fixed,
+        "df_runs": estimate.df_runs,
+        "p": estimate.p_value(),
+    }
+    if margin is None:
+        return row
+    return row | {
+        "margin": margin,
+        "p_equivalent": estimate.p_equivalent(margin),
+        "answer": equivalence.answer(low, high, margin),
+        "smallest_margin": equivalence.smallest_margin(low, high),
+    }
+
+
+def _with_collapsed(contrast, scores):
+    """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
+    units = contrast.members()
+    lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
+    if not lost:
+        return {}
+
+    def mean(runs):
+        every = [*runs.values(), *getattr(runs, "collapsed", {}).values()]
+        return np.mean([scores[run].mean(dtype=float) for run in every])
+
+    whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
+    return {"collapsed": len(lost), "difference_all": float(np.mean(whole)) - contrast.offset}
+
+
+def estimate_of(row):
+    """The ``paired.Estimate`` behind a row of the comparisons that has an interval."""
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
+
+
+def _two_runs(difference, statistics):
+    only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
+    low, high = paired.bootstrap(only_a, only_b, len(difference), statistics["resamples"], statistics["seed"])
+    exact = paired.mcnemar(only_a, only_b)
+    return {"only_a": only_a, "only_b": only_b, "mcnemar": exact, "bootstrap_low": low, "bootstrap_high": high}
+
+
+def _permutation(units, seeds, scores):
+    """p of exchanging the members of each unit within each seed; NaN where there is nothing to exchange."""
+    sizes = {len(unit) for unit in units}
+    if any(None in runs for unit in units for _, runs in unit) or len(sizes) > 1:
+        return np.nan
+    if any(abs(sum(weight for weight, _ in unit)) > 1e-6 for unit in units):
+        return np.nan
+    blocks = [[scores[runs[seed]].mean(dtype=float) for _, runs in unit] for unit in units for seed in seeds]
+    weights = [[weight for weight, _ in unit] for unit in units for _ in seeds]
+    return permutation.contrast(blocks, weights)
 
 
 def _differences(units, seeds, scores):
@@ -370,15 +276,3 @@ def _differences(units, seeds, scores):
             for seed in seeds
         ]
     )
-
-
-def _sample(differences):
-    """What is taken as a sample of runs, shape (runs, texts), and its name in ``TESTS``.
-
-    With several seeds, they are the sample and units are averaged. With one seed, what several units differ by stands
-    in for what runs differ by: it holds that and, beside it, true differences between units, so that the interval errs
-    on the wide side. One seed and one unit leave only the texts: that is no average, and says nothing of other runs.
-    """
-    if len(differences) > 1:
-        return differences.mean(axis=1), "seeds"
-    return differences[0], "units" if len(differences[0]) > 1 else "texts"

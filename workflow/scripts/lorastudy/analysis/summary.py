@@ -3,27 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy.analysis import collapse
 from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
 from lorastudy.statistics import metrics
-from lorastudy.study import records, settings
+from lorastudy.study import grid, layout, measurements, records, settings
 from lorastudy.study.errors import StudyError
 
 BASELINES = ("head", "prompt")
 
 IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learning_rate", "seed", "status", "reason"]
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
-FROM_TRAINING = [
-    "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
-    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "energy_kwh", "energy_reason", "final_loss", "diverged_step",
-    "diverged_learning_rate",
-]  # fmt: skip
-FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
+FROM_TRAINING = [name for name in measurements.names(measurements.Training) if name != "status"]
+FROM_EVALUATION = measurements.names(measurements.Evaluation)
 COLUMNS = [
     *IDENTITY,
     "n_test",
+    "chance",
     *SCORES,
     "validation_accuracy",
     "validation_nll",
@@ -34,11 +31,8 @@ COLUMNS = [
     "git_dirty",
     "time_utc",
 ]
-WHOLE = [
-    "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "diverged_step",
-]  # fmt: skip
-TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
+WHOLE = ["r", "seed", "n_test", *measurements.of_type(measurements.Training, int)]
+TEXT = ["method", "targets", "scaling", "status", "reason", *measurements.of_type(measurements.Training, str), "device"]
 
 
 class ResultsError(StudyError):
@@ -66,6 +60,11 @@ class Results:
     settings: dict
 
     @property
+    def lines(self):
+        """The lines of the study's grid (``grid.lines``)."""
+        return grid.lines(settings.Grid(**self.settings["grid"]))
+
+    @property
     def cells(self):
         return self.summary[self.summary.kind == "cell"]
 
@@ -85,8 +84,8 @@ def load(summary, points, comparisons, curves, confusion, settings):
 
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
-        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
-        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
+        points=_table(points, of_points.COLUMNS, of_points.WHOLE),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
         confusion=records.read_json(confusion),
         settings=settings,
@@ -110,7 +109,7 @@ def build(cells, specs, study_directory="."):
     """The summary as a data frame.
 
     A result that does not belong to the study's present configuration is not mixed with the others: its row has the
-    status ``stale`` and no numbers.
+    status ``stale`` and no numbers. A run that ended at chance while others learned has ``collapsed`` (``collapse``).
 
     Args:
         cells: the grid's cells by id.
@@ -120,11 +119,18 @@ def build(cells, specs, study_directory="."):
 
     rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
     rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+    summary = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64") | {"reason": object})
+    lost = collapse.find(summary)
+    summary.loc[lost, "status"] = collapse.COLLAPSED
+    summary.loc[lost, "reason"] = [
+        f"accuracy {row.accuracy:.3f}, that of the most frequent class is {row.chance:.3f}"
+        for row in summary[lost].itertuples()
+    ]
+    return summary
 
 
 def _cell_row(cell, spec, study):
-    directory = study / "results" / "cells" / cell.id
+    directory = layout.cell(cell.id, study)
     row = {
         "id": cell.id,
         "kind": "cell",
@@ -136,7 +142,7 @@ def _cell_row(cell, spec, study):
 
 
 def _baseline_row(name, spec, study):
-    directory = study / "results" / "zero_shot" / name
+    directory = layout.baseline(name, study)
     return {"id": name, "kind": "baseline"} | _result(directory, spec, study, [f"zero_shot.{name}"])
 
 
@@ -145,10 +151,12 @@ def _result(directory, spec, study, jobs):
     measured = _read(directory / "metrics.json")
     if measured is None:
         return {"status": "missing", "reason": _why_missing(jobs, study)}
-    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
+    if changed := _difference(*map(settings.with_defaults, (measured["provenance"]["config"], spec))):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
+    if measured["confusion"]:
+        row["chance"] = max(map(sum, measured["confusion"])) / measured["n_test"]
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
@@ -192,21 +200,19 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
-        part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
+        part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "step", "loss"])
 
 
 def confusion(summary, study_directory="."):
-    """Confusion matrices by id of all finished cells and baselines."""
+    """Confusion matrices by id of all cells and baselines that have one."""
     matrices = {}
-    for row in summary[summary.status.eq("finished")].itertuples():
-        kind = "cells" if row.kind == "cell" else "zero_shot"
-        matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
-            "confusion"
-        ]
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
+        record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
+        matrices[row.id] = records.read_json(record)["confusion"]
     return matrices
 
 

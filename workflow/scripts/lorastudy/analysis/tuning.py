@@ -4,6 +4,8 @@ A point is a cell but for its seed and its learning rate: one place of the grid.
 the validation texts alone; the test texts have no part in it.
 """
 
+from lorastudy.analysis import collapse
+
 POINT = ["method", "targets", "r", "alpha", "scaling"]
 CONFIGURED, TUNED = "configured", "tuned"
 
@@ -35,7 +37,8 @@ def selected(cells):
         data frame with the columns ``POINT`` and ``learning_rate``; a point without a finished cell is at its
         lowest rate.
     """
-    finished = cells.assign(finished=cells.status.eq("finished") & cells.validation_accuracy.notna())
+    # one that collapsed counts too: that it did is known from the test texts, which have no part in the choice
+    finished = cells.assign(finished=cells.status.isin(collapse.RAN) & cells.validation_accuracy.notna())
     rates = finished.groupby([*POINT, "learning_rate"], sort=False, as_index=False, dropna=False).agg(
         seeds=("finished", "sum"), accuracy=("validation_accuracy", "mean"), nll=("validation_nll", "mean")
     )
@@ -44,3 +47,40 @@ def selected(cells):
         ["seeds", "accuracy", "nll", "learning_rate"], ascending=[False, False, True, True], kind="stable"
     )
     return best.drop_duplicates(POINT)[[*POINT, "learning_rate"]]
+
+
+def at_edge(summary):
+    """The points whose best learning rate is the lowest or highest that they were tried at: a better one may lie beyond.
+
+    Returns:
+        data frame with the columns ``POINT``, ``learning_rate`` (chosen), ``side`` (``lowest`` or ``highest``) and
+        ``beyond``, the next rate of a geometric series: as far from the last as that from the one before.
+    """
+    import pandas as pd
+
+    cells = summary[summary.kind.eq("cell")]
+    tried = cells.groupby(POINT, sort=False, dropna=False).learning_rate.unique().map(sorted)
+    with_result = cells[cells.status.eq("finished") & cells.validation_accuracy.notna()]
+    judged = with_result.groupby(POINT, sort=False, dropna=False).learning_rate.nunique()
+    rows = []
+    for point in selected(cells).to_dict("records"):
+        key = tuple(point[name] for name in POINT)
+        rates, rate = tried[key], point["learning_rate"]
+        if judged.get(key, 0) < 2 or rate not in (rates[0], rates[-1]):
+            continue
+        last, before = (rates[0], rates[1]) if rate == rates[0] else (rates[-1], rates[-2])
+        side = "lowest" if rate == rates[0] else "highest"
+        rows.append(point | {"side": side, "beyond": float(f"{last * last / before:.3g}")})
+    return pd.DataFrame(rows, columns=[*POINT, "learning_rate", "side", "beyond"])
+
+
+def edge_notes(summary):
+    """A sentence for each side of the grid of learning rates that best rates are at, with the rate to try next."""
+    for (side, rate, beyond), group in at_edge(summary).groupby(["side", "learning_rate", "beyond"], sort=True):
+        further = "lower" if side == "lowest" else "higher"
+        verb = "is" if len(group) == 1 else "are"
+        yield (
+            f"{len(group)} of {len(summary[summary.kind.eq('cell')].drop_duplicates(POINT))} points {verb} best at the "
+            f"{side} learning rate tried, {rate:g}; a {further} one may be better still: add {beyond:g} to "
+            "`grid.learning_rates`, finished cells stay."
+        )

@@ -128,6 +128,7 @@ def fetch(model, output, study_directory="."):
         case "random":
             _from_nothing(model, output)
     weights = sorted(output.glob("*.safetensors"))
+    records.open_as_others(*(path for path in weights if not path.is_symlink()))
     names = [*weights, *(path for path in (output / "config.json", output / "tokenizer.json") if path.exists())]
     hashes = {path.name: records.file_fingerprint(path) for path in names}
     records.write_json(
@@ -144,7 +145,10 @@ def fingerprint(directory):
 def _link(source, output):
     for file in sorted(Path(source).iterdir()):
         if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
-            (output / file.name).symlink_to(file.resolve())
+            try:
+                (output / file.name).symlink_to(file.resolve())
+            except OSError:  # a file system without links
+                shutil.copyfile(file, output / file.name)
 
 
 def _from_hub(model):
@@ -246,7 +250,7 @@ def _from_nothing(model, output):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
+    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text(encoding="utf-8")))
     torch.manual_seed(0)
     with device():  # eight billion random numbers take a CPU minutes
         AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)

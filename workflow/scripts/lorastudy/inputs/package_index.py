@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PIP = [sys.executable, "-m", "pip"]
+PIP = [sys.executable, "-P", "-m", "pip"]  # no module that lies beside a study
 QUIET = ["--quiet", "--disable-pip-version-check"]
 TIMEOUT = 30  # seconds that the index may take to say which versions there are
 
@@ -20,7 +20,7 @@ def download(requirement, directory, *, source=False):
     # without isolation, because it would only fetch the tools of a build that does not take place
     kind = ["--no-binary", ":all:", "--no-build-isolation"] if source else ["--only-binary", ":all:"]
     command = [*PIP, "download", *QUIET, "--no-deps", *kind, "--dest", str(directory), requirement]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", errors="replace")
     found = list(Path(directory).glob("*.tar.gz" if source else "*.whl"))
     if done.returncode or not found:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
@@ -36,5 +36,7 @@ def versions(name):
         subprocess.TimeoutExpired: it did not answer within ``TIMEOUT`` seconds.
     """
     command = [*PIP, "index", "versions", "--disable-pip-version-check", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=TIMEOUT
+    )
     return None if done.returncode else done.stdout.replace(",", " ").split()

@@ -108,8 +108,11 @@ def jobs_in(directory):
     if answer is None:
         raise SlurmError("Slurm does not answer (squeue), so it is not known which jobs still run; try again later.")
     here = str(Path(directory).resolve())
-    rows = (line.split("|") for line in answer.splitlines())
-    return [Job(number, state, comment) for number, state, comment, place in rows if place == here]
+    # a comment may hold the separator; the directory ends the line all the same
+    rows = (line.split("|", 2) for line in answer.splitlines() if line.count("|") >= 3)
+    return [
+        Job(number, state, rest.removesuffix(f"|{here}")) for number, state, rest in rows if rest.endswith(f"|{here}")
+    ]
 
 
 @cache
@@ -224,6 +227,8 @@ def _ask(*command):
 
 def _run(*command):
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None

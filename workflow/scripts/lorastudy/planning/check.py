@@ -11,10 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, families, hub, model_files, package_index
+from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
 from lorastudy.inputs.sources import packaged
+from lorastudy.jobs import nvidia
 from lorastudy.planning import hardware, memory
-from lorastudy.study import paper, records
+from lorastudy.study import layout, records
 from lorastudy.study.errors import StudyError
 
 OK, NOTE, FAULT, UNKNOWN = "ok", "note", "fault", "not checked"
@@ -69,15 +70,13 @@ def known_gpus():
 
 def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
+    if not found:
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
-    limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, hardware.peak(name) * 1e12 * GPU_UTILISATION, limit)
+    name, size, watts = found[0]
+    gib = float(size or nvidia.machine_memory_mb()) / 1024
+    return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
@@ -102,7 +101,7 @@ def access(study, study_directory="."):
     """``Finding`` of the model and of the data of a ``settings.Settings``."""
     place = Path(study_directory, "results")
     if base_model.is_fetched(study.model, study_directory):
-        yield Finding("model", OK, f"{study.model.name} is in results/model/base")
+        yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
     if (place / "data" / "source.parquet").exists():
@@ -119,7 +118,8 @@ def _source(what, block, study_directory):
             packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
             return _in_index(what, packages[block.name]["requirement"])
         case "random":
-            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+            made = "weights of the shape" if what == "model" else "texts"
+            return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
             return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
         case _:
@@ -204,6 +204,28 @@ def _in_index(what, requirement):
     return Finding(what, OK, f"{requirement} is in the package index")
 
 
+# --- target sets
+
+
+def targets(estimate, base):
+    """``Finding`` of the linear layers that the cells' adapters go on.
+
+    Args:
+        estimate: ``resources.Estimate``, for the cells.
+        base: ``architecture.Architecture`` of the base model.
+    """
+    if base.assumed:
+        text = "the model is not here yet; whether it has the target sets is found out when it is fetched"
+        return Finding("targets", UNKNOWN, text)
+    if not linear_layers.countable(base.config):
+        return Finding("targets", UNKNOWN, "without torch the linear layers of this model cannot be looked at")
+    try:
+        linear_layers.require(base.config, estimate.cells.values())
+    except base_model.ModelError as fault:
+        return Finding("targets", FAULT, str(fault).replace("\n", " "))
+    return Finding("targets", OK, f"{linear_layers.of(base.config).kind} has the linear layers of every target set")
+
+
 # --- memory
 
 
@@ -230,8 +252,8 @@ def fits(study, estimate, devices, shape):
     # as training chooses: no more than an optimizer step has, at least one text, or what is configured
     most, longest = largest_micro_batch(study), tokens or study.data.max_length
     rows = []
-    for key, count in sorted(groups.items()):
-        cell = example[key]
+    for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
+        cell = estimate.sized(example[key])
         trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
         evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
         found = [
@@ -242,18 +264,24 @@ def fits(study, estimate, devices, shape):
     return rows
 
 
+def _order(part):
+    """Controls, which have no targets and no r, come first."""
+    return (part is not None, part)
+
+
 def space(study, estimate, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
     place = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / "results" / "model" / "base").exists():
+    if not (place / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / "results" / "model" / "nf4").exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (place / "results" / "cells" / name / "adapter").exists():
-            need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
+        if not (layout.cell(name, place) / "adapter").exists():
+            one = estimate.sized(cell)
+            need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
     return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
@@ -307,7 +335,7 @@ def finished(study_directory, estimate):
     """Ids of cells and baselines with a result, and the mean FLOP/s of the cells among them (None without one)."""
     done, flop, seconds = set(), 0, 0
     for name in estimate.cells:
-        directory = Path(study_directory, "results", "cells", name)
+        directory = layout.cell(name, study_directory)
         if not ((directory / "metrics.json").exists() and (directory / "training.json").exists()):
             continue
         done.add(name)
@@ -315,5 +343,5 @@ def finished(study_directory, estimate):
         if trained["status"] == "finished" and tested["evaluation"]:
             flop += estimate.finetune_flop(name) + estimate.evaluate_flop(name)
             seconds += trained["seconds"] + tested["evaluation"]["seconds"]
-    done |= {n for n in ("head", "prompt") if Path(study_directory, "results", "zero_shot", n, "metrics.json").exists()}
+    done |= {n for n in ("head", "prompt") if (layout.baseline(n, study_directory) / "metrics.json").exists()}
     return done, flop / seconds if seconds else None

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lorastudy.statistics import proportions
+
 NAMES = (
     "accuracy",
     "precision",
@@ -14,20 +16,27 @@ NAMES = (
     "nll",
     "ece",
 )
+PROPORTIONS = ("accuracy", "recall")  # shares of texts; weighted by its texts, recall is the accuracy
 BINS = 15
 COVERAGE = 0.95
 
 
 def evaluate(label, probabilities, resamples, seed):
-    """Scores of one classifier, each with a 95% percentile bootstrap interval over the test texts.
+    """Scores of one classifier, each with a 95% interval over the test texts.
 
     The prediction is the class of the highest probability, the lowest class on a tie. ``precision``, ``recall`` and
     ``f1`` are averages over classes weighted by their number of texts, ``macro_*`` plain averages; a ratio with
     nothing below the line counts as 0, as in scikit-learn. ``mae`` is the mean distance between predicted and true
     class, in classes (stars). ``nll`` is the mean negative natural logarithm of the true class's probability, floored
     at the machine epsilon of a double. ``ece`` is the expected calibration error over 15 bins of equal width of the
-    highest probability (Guo et al. 2017, equation 3); resampling adds to it, so that the interval of a
-    well-calibrated classifier may lie above its value.
+    highest probability (Guo et al. 2017, equation 3).
+
+    Intervals are percentiles of the bootstrap over the texts, but for those it does not hold for: of ``accuracy`` and
+    of ``recall``, which weighted by the texts is the same, it is Wilson's (``proportions.wilson``), of ``ece`` see
+    ``calibration``. Where every text is right, or none, the others are widened by what so many texts cannot rule
+    out (``widened``).
+
+    Memory grows with resamples times classes and with texts.
 
     Args:
         label: true class of each text, int, shape (n,).
@@ -43,38 +52,112 @@ def evaluate(label, probabilities, resamples, seed):
         ValueError: for no texts, lengths that differ, labels outside of the classes or probabilities that are not
             finite.
     """
-    from scipy.sparse import csr_array, vstack
-
     label, probabilities = np.asarray(label), np.asarray(probabilities, dtype=np.float64)
     _check(label, probabilities)
     n, classes = probabilities.shape
-    items = np.arange(n)
     prediction, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
+    drawn = _resampled(label, prediction, _surprise(label, probabilities), classes, resamples, seed)
+    scores = margin_scores(*np.split(drawn[:, :-2], 3, axis=1), drawn[:, -2])
+    scores["nll"] = drawn[:, -1] / n
+    tails = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
+    found = {name: (spread[0], *np.quantile(spread[1:], tails)) for name, spread in scores.items()}
+    right = prediction == label
+    for name in PROPORTIONS:
+        found[name] = (found[name][0], *proportions.wilson(int(right.sum()), n))
+    found["ece"] = calibration(right, top)
+    result = {}
+    for name in NAMES:
+        value, low, high = found[name]
+        low, high = widened(name, value, low, high, label, right, classes)
+        result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return result
 
-    # Every score is a function of sums over texts; a resample only changes how often each text is counted.
+
+def _resampled(label, prediction, surprise, classes, resamples, seed):
+    """Sums over the texts and over each resample of them that every score is a function of.
+
+    Returns:
+        float array, shape (1 + resamples, 3 classes + 2): right texts, true texts and predicted texts of each class,
+        sum of the distances in classes, sum of ``surprise``.
+    """
+    from scipy.sparse import csr_array, vstack
+
+    n = len(label)
+    items, ones, shape = np.arange(n), np.ones(n), (classes, n)
     sums = vstack(
         [
-            csr_array((np.ones(n), (label * classes + prediction, items)), shape=(classes**2, n)),
-            csr_array((np.where(prediction == label, 1.0, 0.0) - top, (bins, items)), shape=(BINS, n)),
-            csr_array(_surprise(label, probabilities)[None]),
+            csr_array(((label == prediction).astype(float), (label, items)), shape=shape),
+            csr_array((ones, (label, items)), shape=shape),
+            csr_array((ones, (prediction, items)), shape=shape),
+            csr_array(np.abs(label - prediction).astype(float)[None]),
+            csr_array(surprise[None]),
         ]
     ).tocsr()
     drawn = np.empty((1 + resamples, sums.shape[0]))
-    drawn[0] = sums @ np.ones(n)
+    drawn[0] = sums @ ones
     generator = np.random.default_rng(seed)
     for row in range(1, 1 + resamples):
         drawn[row] = sums @ np.bincount(generator.integers(0, n, n), minlength=n)
-    table = drawn[:, : classes**2].reshape(-1, classes, classes)
-    scores = confusion_scores(table)
-    scores["nll"] = drawn[:, -1] / n
-    scores["ece"] = np.abs(drawn[:, classes**2 : -1]).sum(axis=1) / n
-    result = {}
-    for name in NAMES:
-        value, spread = scores[name][0], scores[name][1:]
-        low, high = np.quantile(spread, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-        result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
-    return result
+    return drawn
+
+
+def calibration(right, top):
+    """Expected calibration error over ``BINS`` bins (Guo et al. 2017, equation 3) with an interval that covers.
+
+    The value is that of these texts, sum over bins of abs(S_b), where S_b is the mean over all texts of right minus
+    confidence within the bin. Chance only adds to it: E abs(S_b) is at least abs(E S_b), and exceeds it by no more
+    than sqrt(2 / pi) s_b, the mean of abs(S_b) where E S_b is 0, with s_b the standard error of S_b (Kumar, Liang and
+    Ma 2019, section 4, on the same bias). A bootstrap adds it once more, and its interval lies above the truth of a
+    calibrated classifier. So the interval reaches from the value less the most that chance can have added and 1.96
+    standard errors, to the value and 1.96 standard errors: of a calibrated classifier it reaches 0, and it covers
+    the true value in at least 95% of samples.
+
+    Args:
+        right: whether each text's prediction is right, bool, shape (n,).
+        top: probability of each prediction, shape (n,).
+
+    Returns:
+        (value, low, high), fractions.
+    """
+    from scipy.special import ndtri
+
+    gap = right - top
+    bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
+    value = np.abs(np.bincount(bins, gap, BINS)).sum() / len(gap)
+    of_bins = np.sqrt(np.bincount(bins, gap**2, BINS)) / len(gap)
+    reach = ndtri((1 + COVERAGE) / 2) * np.sqrt((of_bins**2).sum())
+    added = np.sqrt(2 / np.pi) * of_bins.sum()
+    return value, max(0.0, value - added - reach), min(1.0, value + reach)
+
+
+def widened(name, value, low, high, label, right, classes):
+    """An interval of a score that is no narrower than the texts can show where all are right, or all wrong.
+
+    Texts that are all alike do not differ between resamples or runs, but others like them may: so many leave room for
+    a share of them that is otherwise (``proportions.wilson``). That share is the room of every score that weighs
+    texts alike, in ``mae`` at the largest distance there is; in an average over classes it is taken to be in the
+    smallest class, where it weighs most.
+
+    Args:
+        name: of the score, one of ``NAMES``.
+        value, low, high: the score and its interval.
+        label: true class of each text, int, shape (n,).
+        right: whether each text is right, of several runs in which share of them, shape (n,).
+    """
+    all_right, all_wrong = np.min(right) == 1, np.max(right) == 0
+    if name == "nll" or not (all_right or all_wrong):  # nll has no bound to reach
+        return low, high
+    room = proportions.wilson(0, len(label))[1]
+    least, most = bounds(name, classes)
+    down, up = room * all_right, room * all_wrong
+    if name == "mae":
+        down, up = room * (value - least), room * (most - value)
+    elif name == "ece":
+        down = up = room
+    elif name.startswith("macro_"):
+        count = np.bincount(label, minlength=classes)
+        down, up = (side * len(label) / count[count > 0].min() / classes for side in (down, up))
+    return max(least, min(low, value - down)), min(most, max(high, value + up))
 
 
 def bounds(name, classes):
@@ -112,23 +195,34 @@ def confusion_scores(table):
     Returns:
         name → float array, shape (matrices,).
     """
-    n = table.sum(axis=(1, 2))
-    hits = np.diagonal(table, axis1=1, axis2=2)
-    true, predicted = table.sum(axis=2), table.sum(axis=1)
-    recall, precision = _ratio(hits, true), _ratio(hits, predicted)
-    f1 = _ratio(2 * hits, true + predicted)
-    weight = true / n[:, None]
     classes = np.arange(table.shape[1])
-    distance = np.abs(classes[:, None] - classes)
+    distance = (table * np.abs(classes[:, None] - classes)).sum(axis=(1, 2))
+    return margin_scores(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2), table.sum(axis=1), distance)
+
+
+def margin_scores(hits, true, predicted, distance):
+    """The same from what they need of the matrices.
+
+    Args:
+        hits, true, predicted: texts of each class that are right, that are of the class, that are predicted to be,
+            shape (matrices, classes).
+        distance: sum over the texts of their distance in classes, shape (matrices,).
+    """
+    n = true.sum(axis=1)
+    of_class = _of_class(hits, true, predicted)
+    weight = true / n[:, None]
+    scores = {"accuracy": hits.sum(axis=1) / n}
+    scores |= {name: (weight * values).sum(axis=1) for name, values in of_class.items()}
+    scores |= {f"macro_{name}": values.mean(axis=1) for name, values in of_class.items()}
+    return scores | {"mae": distance / n}
+
+
+def _of_class(hits, true, predicted):
+    """Precision, recall and F1 of each class."""
     return {
-        "accuracy": hits.sum(axis=1) / n,
-        "precision": (weight * precision).sum(axis=1),
-        "recall": (weight * recall).sum(axis=1),
-        "f1": (weight * f1).sum(axis=1),
-        "macro_precision": precision.mean(axis=1),
-        "macro_recall": recall.mean(axis=1),
-        "macro_f1": f1.mean(axis=1),
-        "mae": (table * distance).sum(axis=(1, 2)) / n,
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, true),
+        "f1": _ratio(2 * hits, true + predicted),
     }
 
 
@@ -158,11 +252,36 @@ def per_text(label, probabilities):
 def per_text_of_predictions(label, prediction, classes):
     """The same of the scores that need no probabilities."""
     n = len(label)
-    table = np.asarray(confusion(label, prediction, classes), dtype=float)
-    without = table - np.eye(classes**2).reshape(-1, classes, classes)  # one text of each kind left out in turn
-    whole = confusion_scores(table[None])
     kept, place = np.unique(label * classes + prediction, return_inverse=True)
-    left = confusion_scores(without[kept])
-    values = {name: (n * whole[name][0] - (n - 1) * left[name])[place] for name in whole}
-    values = {name: value - value.mean() + whole[name][0] for name, value in values.items()}
-    return values | {"accuracy": (label == prediction).astype(float)}
+    whole, left = _left_out(*np.divmod(kept, classes), label, prediction, classes)
+    values = {name: (n * whole[name] - (n - 1) * left[name])[place] for name in whole}
+    values = {name: value - value.mean() + whole[name] for name, value in values.items()}
+    distance = np.abs(label - prediction).astype(float)
+    return values | {"accuracy": (label == prediction).astype(float), "mae": distance}
+
+
+def _left_out(true_class, predicted_class, label, prediction, classes):
+    """Averages over classes with all texts, and without one text of each kind.
+
+    Leaving a text out changes no more than the terms of its true and of its predicted class.
+
+    Args:
+        true_class, predicted_class: the kinds, int, shape (kinds,).
+
+    Returns:
+        (name → float; name → float array, shape (kinds,)).
+    """
+    t, p, n = true_class, predicted_class, len(label)
+    hits = np.bincount(label[label == prediction], minlength=classes).astype(float)
+    true, predicted = (np.bincount(values, minlength=classes).astype(float) for values in (label, prediction))
+    right, wrong = t == p, t != p
+    at_true = _of_class(hits[t] - right, true[t] - 1, predicted[t] - right)
+    at_predicted = _of_class(hits[p], true[p], predicted[p] - 1)  # counts for wrong ones alone
+    whole, left = {}, {}
+    for name, values in _of_class(hits, true, predicted).items():
+        plain = values.sum() + at_true[name] - values[t] + wrong * (at_predicted[name] - values[p])
+        weighted = (true * values).sum() + (true[t] - 1) * at_true[name] - (true * values)[t]
+        weighted += wrong * true[p] * (at_predicted[name] - values[p])
+        whole |= {name: (true * values).sum() / n, f"macro_{name}": values.mean()}
+        left |= {name: weighted / max(n - 1, 1), f"macro_{name}": plain / classes}
+    return whole, left

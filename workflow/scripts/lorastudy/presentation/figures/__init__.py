@@ -1,7 +1,8 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy.study import records, settings
 from lorastudy.presentation.figures import costs, diagnostics, maps, pairs, style, trends
+from lorastudy.study import grid as cells_of
+from lorastudy.study import records, settings
 
 FORMATS = ("pdf", "png")
 FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
@@ -22,11 +23,19 @@ FIGURES = {
 }
 # what some need of the ``settings.Grid``
 NEEDS = {
-    "r_alpha_map": lambda grid: grid.design == "full",
-    "tuned_r_trend": lambda grid: bool(grid.learning_rates),
-    "tuned_alpha_trend": lambda grid: bool(grid.learning_rates),
+    "r_trend": lambda grid: _varies(grid, "r"),
+    "alpha_trend": lambda grid: _varies(grid, "alpha"),
+    "r_alpha_map": lambda grid: _varies(grid, "both"),
+    "tuned_r_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "r"),
+    "tuned_alpha_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "alpha"),
     "lora_against_qlora": lambda grid: len(grid.methods) > 1,
 }
+
+
+def _varies(grid, what):
+    """Whether a line of the grid runs along ``r`` or ``alpha``, or has ``both`` vary."""
+    lines = cells_of.lines(grid)
+    return any(line.varies == what or (what != "both" and line.along(what)) for line in lines)
 
 
 def names(grid):

@@ -4,6 +4,7 @@ import itertools
 
 from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 LONGEST = 12  # characters of a class's name
 NUMBERED = 10  # classes up to which a matrix shows its numbers
@@ -122,21 +123,22 @@ def loss_curves(results, look):
     from matplotlib.ticker import MaxNLocator
 
     cells, each = panels.cells(results), panels.each(results)
-    full = results.settings["grid"]["design"] == "full"
+    full = any(line.varies == "both" for line in results.lines)
     lines = [(method, panel) for panel in each for method in results.settings["grid"]["methods"]]
     height = 0.7 + min(1.35 * len(lines), 8.0)
     figure, rows = style.subplots(len(lines), 2, style.TWO_COLUMNS, height, sharex=True, sharey=True)
     curves = results.curves[["id", "step", "loss"]].merge(cells[["id", "status", *tuning.POINT]], on="id")
     for axis, column in zip(("r", "alpha"), rows.T):
-        chosen = curves if full else panels.along(results, curves, axis)
-        values = sorted(results.settings["grid"][axis] if full else panels.along(results, cells, axis)[axis].unique())
+        line = grid.trend(results.lines, axis)
+        chosen, shown = (curves, cells) if full else (panels.along(curves, line), panels.along(cells, line))
+        values = sorted(shown[axis].unique())
         shades = {value: _shade(index, len(values)) for index, value in enumerate(values)}
         for (method, panel), axes in zip(lines, column):
             _losses(axes, panels.of(chosen, method, panel), axis, shades)
             style.title(axes, panels.title(panel, method), 2)
         column[0].legend(
             handles=[style.handle(f"{value:g}", linewidth=1.2, **shade) for value, shade in shades.items()],
-            title=style.AXES[axis] if full else f"{style.AXES[axis]} at {panels.held(results, axis)}",
+            title=style.AXES[axis] if full or not line else f"{style.AXES[axis]} at {line.words}",
             loc="lower left", bbox_to_anchor=(0, 1.18), borderaxespad=0, alignment="left",
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip

@@ -4,6 +4,8 @@ import math
 
 from lorastudy.presentation.figures import captions, panels, style
 
+MARKERS = "o^vD"  # of the grid's lines
+JOINED = {"r": "-", "alpha": ":"}
 SCALES = {
     "α / r": lambda rows: rows.alpha / rows.r.astype(float),
     "α / √r": lambda rows: rows.alpha / rows.r.astype(float) ** 0.5,
@@ -21,8 +23,8 @@ def scale(results, look):
             for index, method in enumerate(methods):
                 part = panels.of(points, method, panel)
                 mark = style.mark(look, method, panel[0])
-                for marker, line, _, chosen in sweeps:
-                    some = part[chosen(part)]
+                for marker, line, _, of_grid in sweeps:
+                    some = panels.along(part, of_grid)
                     some = some.iloc[scale_of(some).argsort(kind="stable")]
                     x = style.aside(scale_of(some), index, len(methods))
                     style.bars(axes, x, some, "accuracy", mark["color"], 0.35)
@@ -59,14 +61,14 @@ def scale(results, look):
 
 
 def _sweeps(results):
-    """Marker, line, name and chooser of rows: of the r sweep, the alpha sweep and, in a full grid, the rest."""
-    r, alpha = panels.constant(results, "r"), panels.constant(results, "alpha")
-    sweeps = [
-        ("o", "-", f"r varies at α = {alpha:g}", lambda rows: rows.alpha == alpha),
-        ("^", ":", f"α varies at r = {r:g}", lambda rows: rows.r == r),
-    ]
-    if results.settings["grid"]["design"] == "full":
-        sweeps.append((".", "none", "other cells", lambda rows: (rows.alpha != alpha) & (rows.r != r)))
+    """Marker, line style, name and chooser of rows of each line of the grid."""
+    sweeps = []
+    for index, line in enumerate(results.lines):
+        marker, joined = (
+            (".", "none") if line.varies == "both" else (MARKERS[index % len(MARKERS)], JOINED[line.varies])
+        )
+        name = line.words if line.varies == "both" else f"{panels.SYMBOLS[line.varies]} varies at {line.words}"
+        sweeps.append((marker, joined, name, line))
     return sweeps
 
 
@@ -83,7 +85,9 @@ def r_alpha_map(results, look):
 
     cells, points = panels.cells(results), panels.points(results)
     methods, each = results.settings["grid"]["methods"], panels.each(results)
-    ranks, alphas = (sorted(results.settings["grid"][name]) for name in ("r", "alpha"))
+    line = next(line for line in results.lines if line.varies == "both")
+    cells, points = panels.along(cells, line), panels.along(points, line)
+    ranks, alphas = (sorted(set(values)) for values in zip(*line.points))
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
     height = 0.6 + len(methods) * min(3.2, 0.75 + 0.28 * len(ranks))
     figure, rows = style.subplots(len(methods), len(each), width, height, sharex=True, sharey=True)

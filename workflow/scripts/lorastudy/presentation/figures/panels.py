@@ -1,10 +1,10 @@
 """What of a study's points and cells goes into which panel of a figure."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import style
+from lorastudy.study import grid
 
-SYMBOLS = {"r": "r", "alpha": "α"}
+SYMBOLS = grid.SYMBOLS
 
 
 def points(results, view=tuning.CONFIGURED):
@@ -17,25 +17,9 @@ def cells(results, view=tuning.CONFIGURED):
     return tuning.views(results.summary)[view]
 
 
-def constant(results, name):
-    """The value at which ``r`` or ``alpha`` is held while the other varies; the middle one where none is configured."""
-    value = results.settings["grid"][f"constant_{name}"]
-    values = sorted(results.settings["grid"][name])
-    return values[(len(values) - 1) // 2] if value is None else value
-
-
-def other(axis):
-    return "alpha" if axis == "r" else "r"
-
-
-def held(results, axis):
-    """What is constant while ``axis`` varies, in words."""
-    return f"{SYMBOLS[other(axis)]} = {constant(results, other(axis)):g}"
-
-
-def along(results, rows, axis):
-    """The rows along which ``axis`` (``r`` or ``alpha``) varies and the other is constant."""
-    return rows[rows[other(axis)] == constant(results, other(axis))]
+def along(rows, line):
+    """The rows whose points are on a line of the grid; none without a line."""
+    return rows.iloc[:0] if line is None else rows[line.holds(rows)]
 
 
 def each(results):

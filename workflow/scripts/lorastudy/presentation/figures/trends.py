@@ -2,23 +2,24 @@
 
 from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 
 
 def r_trend(results, look):
-    """Accuracy and F1 against r at constant alpha."""
+    """Accuracy and F1 along the line of the grid on which r varies."""
     return _trend(results, look, "r")
 
 
 def alpha_trend(results, look):
-    """Accuracy and F1 against alpha at constant r."""
+    """Accuracy and F1 along the line of the grid on which alpha varies."""
     return _trend(results, look, "alpha")
 
 
 def _trend(results, look, axis):
-    cells = panels.along(results, panels.cells(results), axis)
-    points = panels.along(results, panels.points(results), axis)
+    line = grid.trend(results.lines, axis)
+    cells, points = panels.along(panels.cells(results), line), panels.along(panels.points(results), line)
     baselines = results.baselines[results.baselines.status == "finished"]
     methods, scores = results.settings["grid"]["methods"], list(style.METRICS)
     bands = {score: list(zip(baselines[f"{score}_low"], baselines[f"{score}_high"])) for score in scores}
@@ -40,7 +41,7 @@ def _trend(results, look, axis):
     style.legend(figure, handles + style.hole_handles(cells.status))
     shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
-        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {panels.held(results, axis)}, {panels.rate(results)}.",
+        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {line.words}, {panels.rate(results)}.",
         captions.sample(results, shown),
         captions.intervals(results, points),
         captions.cut(points, reaches),
@@ -52,12 +53,12 @@ def _trend(results, look, axis):
 
 
 def tuned_r_trend(results, look):
-    """Accuracy against r at constant alpha, at one learning rate and at the best one for each point."""
+    """Accuracy along r, at one learning rate and at the best one for each point."""
     return _tuned(results, look, "r")
 
 
 def tuned_alpha_trend(results, look):
-    """Accuracy against alpha at constant r, at one learning rate and at the best one for each point."""
+    """Accuracy along alpha, at one learning rate and at the best one for each point."""
     return _tuned(results, look, "alpha")
 
 
@@ -65,9 +66,10 @@ def _tuned(results, look, axis):
     import pandas as pd
 
     views = (tuning.CONFIGURED, tuning.TUNED)
-    points = {view: panels.along(results, panels.points(results, view), axis) for view in views}
-    cells = {view: panels.along(results, panels.cells(results, view), axis) for view in views}
-    every = panels.along(results, results.cells, axis)
+    line = grid.trend(results.lines, axis)
+    points = {view: panels.along(panels.points(results, view), line) for view in views}
+    cells = {view: panels.along(panels.cells(results, view), line) for view in views}
+    every = panels.along(results.cells, line)
     rates, methods = sorted(set(every.learning_rate)), results.settings["grid"]["methods"]
     drawn = pd.concat(points.values())
     reach = style.reach(drawn, "accuracy", pd.concat(cells.values()).accuracy.dropna())
@@ -103,9 +105,10 @@ def _tuned(results, look, axis):
     ]  # fmt: skip
     style.legend(figure, handles + style.hole_handles(cells[tuning.TUNED].status))
     return figure, captions.write(
-        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(results, axis)}: pale at the "
+        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {line.words}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
+        *tuning.edge_notes(results.summary),
         captions.sample(results, every),
         captions.intervals(results, points[tuning.TUNED]),
         captions.cut(drawn, {"accuracy": reach}),
