@@ -12,9 +12,10 @@ import zlib
 from pathlib import Path
 
 import torch
-from lorastudy.study import records
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from lorastudy.study import records
 
 log = logging.getLogger("lorastudy")
 
