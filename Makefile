@@ -18,7 +18,7 @@ demo: .venv/installed
 
 # How far a study is, live: make watch STUDY=demo
 watch: .venv/installed
-	$(BIN)/python workflow/scripts/watch.py $(STUDY)
+	$(BIN)/python workflow/scripts/watch.py "$(STUDY)"
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
