@@ -17,7 +17,9 @@ def allowed(rule):
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule.get("type", "")
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    text = " or ".join({"null": "empty", "array": "list", "object": "lines by name"}.get(kind, kind) for kind in kinds)
+    text = " or ".join(
+        {"null": "empty", "array": "list", "object": "entries by name"}.get(kind, kind) for kind in kinds
+    )
     if text == "list":
         return f"list of {allowed(rule['items'])}"
     limits = [
@@ -48,8 +50,10 @@ def page():
         parts.append("| key | allowed | default | meaning |\n|---|---|---|---|")
         for key, rule in block["properties"].items():
             parts.append(row(key, rule, block))
-            if isinstance(each := rule.get("additionalProperties"), dict):
-                parts += [row(f"{key}.NAME.{inner}", of, each) for inner, of in each["properties"].items()]
+            each = rule.get("additionalProperties") or {}
+            parts += [row(f"{key}.NAME.{inner}", of, each) for inner, of in each.get("properties", {}).items()]
+            if "items" in each:
+                parts.append(row(f"{key}.NAME", each, block))
         parts.append("")
     return "\n".join(parts)
 

@@ -430,6 +430,15 @@ def test_holes_are_marked_where_they_would_be(study):
     assert [text.get_text() for text in panel(figure, "Attention").texts] == ["LoRA diverged", "QLoRA out of date"]
 
 
+def test_a_baseline_that_is_not_possible_is_left_out_and_named(study):
+    """As prompting of a model without a language-model head."""
+    loaded, results = study(baselines=(("head", 0.2), ("prompt", None)))
+    for name in figures.names(loaded.grid):
+        _, caption = drawn(name, results)
+        if name in {"r_trend", "alpha_trend", "confusion"}:
+            assert "Not possible (no head): Base model (prompted)" in caption
+
+
 def test_many_holes_are_counted(study):
     every = [
         f"lora_{targets}_r{r}_a32_s{seed}"

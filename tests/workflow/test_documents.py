@@ -1,7 +1,7 @@
 """Every command in the documents and the Makefile, run as it stands there.
 
-A command is planned instead of carried out (``-n``) where other tests compute the same targets. A new command needs no
-line here if it is one of ``snakemake`` or ``make``; any other has to be told how it is run.
+A new command needs no line in ``documents.CASES`` if it is one of ``snakemake`` or ``make`` that can be planned in a fresh
+clone; any other has to be told how it is run.
 """
 
 import os
@@ -9,94 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-import documents
 import pytest
 import yaml
+from documents import CASES, FINISHED, SLURM, case_of, commands, shell
 from lorastudy.study.settings import REPOSITORY
 
-FRESH, FINISHED, SLURM = "a fresh clone", "a clone whose studies are finished", "a cluster of tests/slurm"
-CELL = "lora_attention_r2_a4_s0"  # of the finished study, in place of any that a document names
-PYTHON = r"(?:\.venv/bin/)?python"
-SNAKEMAKE = r"(?:\.venv/bin/)?snakemake"
-
-
-@dataclass(frozen=True)
-class Case:
-    """How the commands that ``pattern`` matches as a whole are run.
-
-    Attributes:
-        pattern: regular expression.
-        place: where.
-        add: what is appended, so that nothing long is computed.
-        instead: what is run in place of the command, where it cannot be tried out.
-        says: regular expression for what it prints.
-        leaves: glob of what it makes.
-    """
-
-    pattern: str
-    place: str = FRESH
-    add: str = ""
-    instead: str = ""
-    says: str = ""
-    leaves: str = ""
-
-
-# The first that matches counts.
-CASES = (
-    # look at a study before its run, for real
-    Case(rf"{SNAKEMAKE}.* check", says="configuration in order"),
-    # what is made from results
-    Case(rf"{SNAKEMAKE}( -d \S+| --cores \d+| --nolock)*( figures/| paper_tables/| report\.html)+", FINISHED,
-         says="Nothing to be done"),
-    Case(rf"{SNAKEMAKE}.* publish/\S+", FINISHED, leaves=f"**/publish/{CELL}/README.md"),
-    Case(rf"{SNAKEMAKE}.* --report (\S+)", FINISHED, leaves="**/snakemake_report.html"),
-    Case(rf"{SNAKEMAKE}.* --reporter fairscape", FINISHED, leaves="**/ro-crate-metadata.json"),
-    # what computes, as a plan
-    Case(rf"{SNAKEMAKE} --lint .*"),
-    Case(rf"{SNAKEMAKE}.* results/cells/\S+", add=" -n", says=r"finetune_cell +1\n"),
-    Case(rf"{SNAKEMAKE}.*", add=" -n", says=r"finetune_cell +\d+\n(.*\n)*make_report +1\n"),
-    Case(r"make .*", add=" -n"),  # what it prints is among the commands
-    # the pipeline's own programs
-    Case(rf"{PYTHON} workflow/scripts/watch\.py.*", FINISHED, says="8 of 8 cells"),
-    Case(rf"{PYTHON} workflow/scripts/take_up\.py.*", FINISHED, add=" -n", says="Nothing to be done"),
-    Case(rf"{PYTHON} docs/\w+\.py", says="^$"),
-    Case(rf"{PYTHON} benchmarks/\w+\.py", add=" --help", says="usage"),
-    Case(rf"{PYTHON} -m pytest", add=" --collect-only -q tests/statistics", says="tests collected"),
-    Case(rf"{PYTHON} -m pytest tests/slurm -m slurm", add=" --collect-only -q", says="tests collected"),
-    Case(r"\.venv/bin/(ruff|snakefmt) .*"),
-    Case(r"PYTHONPATH=workflow/scripts \.venv/bin/lint-imports .*", says="0 broken"),
-    Case(r"PYTHON=\S+ sh (envs/make_environment\.sh) \S+", instead=r"sh -n \1"),  # `make test` itself has run it
-    Case(r"rm -rf demo/.*"),
-    Case(r"(echo|touch)\b.*"),
-    # getting started
-    Case(r"git clone <this repository> && cd <it>", instead=f"git clone -q '{REPOSITORY}' ../cloned && cd ../cloned",
-         leaves="../cloned/Snakefile"),
-    Case(r"\. \.venv/bin/activate", add=" && command -v snakemake", says=r"\.venv/bin/snakemake"),
-    Case(r"(export|unset) .*"),
-    Case(rf"{PYTHON} -m compileall", add=" -q workflow/scripts/lorastudy/study"),
-    # other people's programs
-    Case(r"hf (auth login|upload) ?.*", instead=r"hf \1 --help", says="Usage"),
-    Case(r"pip install snakemake-report-plugin-fairscape==\S+", instead="true"),  # the fixture `reporter` does
-    Case(r"pip install snakemake-executor-plugin-…", instead="true"),  # the reader puts a name in
-    Case(r"(sinfo|squeue|sacctmgr|scontrol) .*", SLURM),
-)  # fmt: skip
-COMMANDS = documents.commands()
-
-
-def case_of(command):
-    """The first ``Case`` for a command; None if nobody has said how it is run."""
-    return next((case for case in CASES if re.fullmatch(case.pattern, command)), None)
-
-
-def shell(case, command):
-    """What is run for a command."""
-    if case.instead:
-        return re.fullmatch(case.pattern, command).expand(case.instead)
-    text = re.sub(r"publish/[\w<>-]+", f"publish/{CELL}", command) if case.place == FINISHED else command
-    return text.replace("-d that-directory", "-d mine").replace("-d DIRECTORY", "-d mine") + case.add
+COMMANDS = commands()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +67,7 @@ def run(command, place, *paths):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.text)
 def test_a_documented_command_works(command, request):
     case = case_of(command.text)
-    assert case, f"{command.source}: nobody has said how to run `{command.text}`; add a case to {Path(__file__).name}"
+    assert case, f"{command.source}: nobody has said how to run `{command.text}`; add a case to tests/documents.py"
     if case.place == SLURM:
         return  # tests/slurm/test_documents.py
     place = request.getfixturevalue("finished" if case.place == FINISHED else "fresh")

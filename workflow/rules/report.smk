@@ -10,9 +10,11 @@ localrules:
 rule make_report:
     input:
         **RESULTS,
+        captions=expand("figures/{figure}.txt", figure=figures.names(SETTINGS.grid)),
+        details="results/details.json",
         figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
         parameters="results/parameters.csv",
-        tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
+        tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
     output:
         "report.html",
     log:

@@ -7,17 +7,20 @@ import sys
 from lorastudy.analysis import summary
 from lorastudy.jobs import running
 from lorastudy.presentation import report, tables
-from lorastudy.study import settings
+from lorastudy.study import records, settings
 from lorastudy.study.configuration import Configuration
 
 
 def main(inputs, output, blocks, options):
     """``inputs`` are the rule's files by name, ``blocks`` the configuration's, ``options`` how the study is configured."""
     configured = Configuration.from_dict(options)
-    drawings, _, parameters = inputs.pop("figures"), inputs.pop("tables"), inputs.pop("parameters")
+    drawings, parameters = inputs.pop("figures"), inputs.pop("parameters")
+    details = records.read_json(inputs.pop("details"))
+    for read_beside in ("captions", "tables"):  # by the names of figures and tables
+        inputs.pop(read_beside)
     results = summary.load(**inputs, settings=blocks)
-    made = {name: tables.make(name, results, parameters) for name in tables.TABLES}
-    report.write(output, results, inputs.values(), drawings, made, rulegraph(configured), configured)
+    made = {name: tables.make(name, results, parameters) for name in tables.names(blocks["study"]["paper"])}
+    report.write(output, results, details, inputs.values(), drawings, made, rulegraph(configured), configured)
 
 
 def rulegraph(configured):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy.analysis import collapse
 from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
@@ -19,6 +20,7 @@ FROM_EVALUATION = measurements.names(measurements.Evaluation)
 COLUMNS = [
     *IDENTITY,
     "n_test",
+    "chance",
     *SCORES,
     "validation_accuracy",
     "validation_nll",
@@ -87,8 +89,8 @@ def load(summary, points, comparisons, curves, confusion, settings):
         raise ResultsError(_REMADE.format(path=confusion, lack="names of the classes"))
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
-        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
-        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
+        points=_table(points, of_points.COLUMNS, of_points.WHOLE),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
         confusion=matrices["counts"],
         classes=tuple(matrices["classes"] or settings_names(settings)),
@@ -122,7 +124,7 @@ def build(cells, specs, study_directory="."):
     """The summary as a data frame.
 
     A result that does not belong to the study's present configuration is not mixed with the others: its row has the
-    status ``stale`` and no numbers.
+    status ``stale`` and no numbers. A run that ended at chance while others learned has ``collapsed`` (``collapse``).
 
     Args:
         cells: the grid's cells by id.
@@ -132,7 +134,14 @@ def build(cells, specs, study_directory="."):
 
     rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
     rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+    summary = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64") | {"reason": object})
+    lost = collapse.find(summary)
+    summary.loc[lost, "status"] = collapse.COLLAPSED
+    summary.loc[lost, "reason"] = [
+        f"accuracy {row.accuracy:.3f}, that of the most frequent class is {row.chance:.3f}"
+        for row in summary[lost].itertuples()
+    ]
+    return summary
 
 
 def _cell_row(cell, spec, study):
@@ -161,6 +170,8 @@ def _result(directory, spec, study, jobs):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
+    if measured["confusion"]:
+        row["chance"] = max(map(sum, measured["confusion"])) / measured["n_test"]
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
@@ -204,7 +215,7 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)
@@ -212,11 +223,11 @@ def curves(summary, study_directory="."):
 
 
 def confusion(summary, study_directory="."):
-    """``counts``: confusion matrix by id of all finished cells and baselines; ``classes``: the data card's names of them."""
+    """``counts``: confusion matrix by id of all cells and baselines that have one; ``classes``: the data card's names."""
     card = Path(study_directory, layout.CARD)
     names = records.read_json(card)["class_names"] if card.exists() else None
     matrices = {}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
         matrices[row.id] = records.read_json(record)["confusion"]
     return {"classes": names, "counts": matrices}

@@ -88,9 +88,8 @@ def cause_of(fault):
         return Cause.DISK
     if is_memory_exhausted(fault):
         return Cause.MEMORY
-    if type(fault).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-        return Cause.GPU_MEMORY
-    return Cause.FAULT
+    # torch's, which is not imported here
+    return Cause.GPU_MEMORY if type(fault).__name__ == "OutOfMemoryError" else Cause.FAULT
 
 
 def failures_of(job, study_directory="."):

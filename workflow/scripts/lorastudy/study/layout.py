@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-CARD = "results/data/card.json"
+CARD, TEST = "results/data/card.json", "results/data/test.parquet"
 BASE, NF4 = "results/model/base", "results/model/nf4"
 
 

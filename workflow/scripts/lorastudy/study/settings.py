@@ -18,7 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lorastudy.study.errors import StudyError
-from lorastudy.study.grid import ADALORA_STEPS, TARGETS
+from lorastudy.study.grid import ADALORA_STEPS, CONTROLS, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -396,6 +396,11 @@ def _of_targets(grid):
 def _of_methods(settings):
     """Methods that do not go with other settings."""
     grid, training = settings.grid, settings.training
+    if set(grid.methods) <= set(CONTROLS):
+        yield (
+            f"config: `grid.methods` has controls alone ({', '.join(grid.methods)}); add a method with adapters to hold "
+            "them against, for instance lora."
+        )
     if "adalora" not in grid.methods:
         return
     if "rank-stabilised" in grid.scaling:

@@ -79,7 +79,7 @@ def holes(rows):
                 named.append(f"and {len(group) - LISTED} more (see results/summary.csv)")
             parts.append(f"{label} ({_short(reason.removeprefix('diverged '))}): {', '.join(named)}")
     text = "; ".join(parts)
-    return f"Without a value, {len(lost)} of {len(rows)} runs. {text[0].upper()}{text[1:]}."
+    return f"Without a point, {len(lost)} of {len(rows)} runs. {text[0].upper()}{text[1:]}."
 
 
 def _short(reason, length=100):

@@ -140,7 +140,7 @@ def loss_curves(results, look):
             style.title(axes, panels.title(panel, method), 2)
         column[0].legend(
             handles=[style.handle(f"{value:g}", linewidth=1.2, **shade) for value, shade in shades.items()],
-            title=style.AXES[axis] if full or not line else f"{style.AXES[axis]} at {panels.held(line)}",
+            title=style.AXES[axis] if full or not line else f"{style.AXES[axis]} at {line.words}",
             loc="lower left", bbox_to_anchor=(0, 1.18), borderaxespad=0, alignment="left",
             ncols=min(len(values), 7), handlelength=1.3, columnspacing=0.8,
         )  # fmt: skip

@@ -15,12 +15,18 @@ ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
 TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
 BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
-STATUSES = {"diverged": "diverged", "missing": "missing", "stale": "out of date"}  # of cells without numbers
+STATUSES = {  # of cells and baselines without numbers, or with those of chance
+    "collapsed": "at chance",
+    "diverged": "diverged",
+    "missing": "missing",
+    "stale": "out of date",
+    "refused": "not possible",
+}
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 MARKERS = {"attention": "o", "all-linear": "s"}
 LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
-HOLES = {"diverged": "x", "missing": "+", "stale": "1"}  # markers
+HOLES = {"collapsed": "X", "diverged": "x", "missing": "+", "stale": "1"}  # markers
 DARK = "#222222"
 STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
 MAP = "cividis"  # rises evenly in lightness, with and without colour vision

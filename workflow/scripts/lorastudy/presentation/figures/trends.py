@@ -41,7 +41,7 @@ def _trend(results, look, axis):
     style.legend(figure, handles + style.hole_handles(cells.status))
     shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
-        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {panels.held(line)}, {panels.rate(results)}.",
+        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {line.words}, {panels.rate(results)}.",
         captions.sample(results, shown),
         captions.intervals(results, points),
         captions.cut(points, reaches),
@@ -105,7 +105,7 @@ def _tuned(results, look, axis):
     ]  # fmt: skip
     style.legend(figure, handles + style.hole_handles(cells[tuning.TUNED].status))
     return figure, captions.write(
-        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(line)}: pale at the "
+        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {line.words}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
         *tuning.edge_notes(results.summary),
