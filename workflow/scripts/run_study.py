@@ -44,10 +44,21 @@ def main(directory, configured, arguments):
     os.chdir(directory)
     LOG.parent.mkdir(exist_ok=True)
     begun = attempts.now()
-    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", Path.cwd()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        REPOSITORY / "Snakefile",
+        "--directory",
+        Path.cwd(),
+    ]
     with LOG.open("w", encoding="utf-8") as log:
         # options at the end, for they take all that follows for values
-        process = subprocess.Popen([*command, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*command, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log
+        )
         signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
             follow(console, study, process)

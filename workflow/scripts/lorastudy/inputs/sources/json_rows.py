@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from contextlib import suppress
 
 from lorastudy.inputs.sources.columns import KEYS, position
 from lorastudy.inputs.sources.labels import DataError
@@ -34,34 +35,34 @@ def read(file, called, source, peek=False):
 
 def _objects(file, called, source, peek):
     """(place, object) of each object of JSON Lines, or of the elements of one array."""
-    example = f'{{"{source.text_column}": "…", "{source.label_column}": …}}'
     start, first = 1, file.readline()
     while first and not first.strip():
         start, first = start + 1, file.readline()
-    if not first.lstrip().startswith("["):
-        for number, line in enumerate(itertools.chain([first], file), start):
-            if line.strip():
-                row = _parsed(line, called, f"line {number}")
-                if not isinstance(row, dict):
-                    raise DataError(
-                        f"{called}: line {number} is not a JSON object; JSON Lines has one object a line, {example}."
-                    )
-                yield number, row
-        return
-    text = first.lstrip() + file.read(FIRST if peek else -1)
-    if peek and len(text) > FIRST:  # its first element alone, if that was read to its end
-        try:
+    example = f'{{"{source.text_column}": "…", "{source.label_column}": …}}'
+    if first.lstrip().startswith("["):
+        rows = _elements(first.lstrip() + file.read(FIRST if peek else -1), called, source, peek)
+        if rows is None:
+            raise DataError(f"{called} is neither an array of JSON objects nor one object a line, {example}.")
+        wrong = "element {} of its array is not a JSON object"
+    else:
+        lines = enumerate(itertools.chain([first], file), start)
+        rows = ((number, _parsed(line, called, f"line {number}")) for number, line in lines if line.strip())
+        wrong = "line {} is not a JSON object; JSON Lines has one object a line"
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{called}: {wrong.format(place)}, {example}.")
+        yield place, row
+
+
+def _elements(text, called, source, peek):
+    """(place, element) of an array; with ``peek``, of one that is not read to its end, the first. None if it is no array."""
+    found = [{source.text_column: "", source.label_column: None}]
+    if peek and len(text) > FIRST:
+        with suppress(ValueError):  # unless that one is longer than what was read
             found = [json.JSONDecoder().raw_decode(text[1:].lstrip())[0]]
-        except ValueError:
-            found = [{source.text_column: "", source.label_column: None}]
     else:
         found = _parsed(text, called, "an object of its array")
-    if not isinstance(found, list):
-        raise DataError(f"{called} is neither an array of JSON objects nor one object a line, {example}.")
-    for number, row in enumerate(found):
-        if not isinstance(row, dict):
-            raise DataError(f"{called}: element #{number} of its array is not a JSON object, {example}.")
-        yield f"#{number}", row
+    return [(f"#{number}", row) for number, row in enumerate(found)] if isinstance(found, list) else None
 
 
 def _parsed(text, called, where):
