@@ -305,22 +305,31 @@ def _ratio(claim, part, study):
         level=0.95,
         unit="ratio",
         answer=equivalence.answer(*ends, math.log(RATIO_MARGIN)),
-        decided=f"t on logarithms of matched ratios: an interval within {number / RATIO_MARGIN:.3g} to "
+        decided=f"t on logarithms of matched ratios, each the mean of its seeds: an interval within {number / RATIO_MARGIN:.3g} to "
         f"{number * RATIO_MARGIN:.3g} (a factor of {RATIO_MARGIN:g}) supports it, one beyond contradicts it",
         scope="runs on this device",
         checks=1,
         measured=1,
         met=int(outcome == requirements.MET),
         failed=int(outcome == requirements.FAILED),
-        seeds=int(study.cells.seed.nunique()),
+        seeds=ratio.seeds,
     )
 
 
 def ratio_words(ratio):
+    """A ``ratios.Ratio`` in words, and why it has no interval if it has none."""
+    over = f"over {words.count(ratio.pairs, 'matched pair')}"
+    if ratio.shared:
+        return (
+            f"QLoRA over LoRA {ratio.value:.3g} {over}, {ratio.shared} processes at a time on one GPU; times of runs side by "
+            "side decide nothing"
+        )
     around = (
-        words.interval(ratio.low, ratio.high, form="{:.3g}".format) if ratio.pairs > 1 else "(one pair, no interval)"
+        "(one pair, no interval)"
+        if math.isnan(ratio.low)
+        else words.interval(ratio.low, ratio.high, form="{:.3g}".format)
     )
-    return f"QLoRA over LoRA {ratio.value:.3g} {around} over {words.count(ratio.pairs, 'matched pair')} of runs"
+    return f"QLoRA over LoRA {ratio.value:.3g} {around} {over}"
 
 
 def _amount(column, value):
