@@ -3,6 +3,9 @@ from snakemake.utils import min_version
 min_version("9.1")
 
 
+include: "workflow/rules/library.smk"
+
+
 configfile: "config.yaml"
 
 
@@ -54,3 +57,13 @@ rule:
         "paper_tables/"
     input:
         TABLES,
+
+
+# Targets by another name: ./figures/, or with their whole path.
+for target, meant in command.other_names(ASKED.targets).items():
+
+    rule:
+        name:
+            target
+        input:
+            {"figures": FIGURES, "paper_tables": TABLES}.get(meant, meant),

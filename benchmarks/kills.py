@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
-
 import evaluate_cell
 import finetune_cell
 import yaml
@@ -32,7 +30,7 @@ MICRO_BATCH_TOKENS = 256  # several micro-batches a step, so that a kill falls b
 
 def prepare(study, place, epochs):
     """Model and data of a study in ``place``; returns its settings and a cell's specification, as the workflow's."""
-    config = yaml.safe_load((study / "config.yaml").read_text())
+    config = yaml.safe_load((study / "config.yaml").read_text(encoding="utf-8"))
     config.setdefault("training", {})["epochs"] = epochs
     chosen = settings.load(config)
     for name in ("base", "data"):

@@ -21,8 +21,10 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# The pretended commands run in a study of this benchmark's own; ``submitted`` there has a byte for each job.
 SBATCH = """
-import pathlib, re, sys
+import os, pathlib, re, sys
+os.chdir(os.environ["PRETENDED_STUDY"])
 comment = sys.argv[sys.argv.index("--comment") + 1]
 rule, cell = re.match(r"rule_(finetune|evaluate)_cell_wildcards_(.*)", comment).groups()
 place = pathlib.Path("results/cells", cell)
@@ -38,6 +40,7 @@ with open("submitted", "a") as file:
 """
 SQUEUE = """
 import os
+os.chdir(os.environ["PRETENDED_STUDY"])
 for number in range(1, os.path.getsize("submitted") + 1 if os.path.exists("submitted") else 1):
     print(f"{number}|COMPLETED")
 """
@@ -55,15 +58,15 @@ def measure(cells, jobs, poll):
         for directory in (study / "results/model/base", study / "results/model/nf4", study / "results/data", commands):
             directory.mkdir(parents=True)
         for name, code in {"sbatch": SBATCH, "squeue": SQUEUE, **OTHERS}.items():
-            (commands / name).write_text(f"#!{sys.executable}\n{code}")
+            (commands / name).write_text(f"#!{sys.executable}\n{code}", encoding="utf-8")
             (commands / name).chmod(0o755)
         for name in ("train", "validation", "test"):
             (study / f"results/data/{name}.parquet").touch()
-        (study / "results/data/card.json").write_text("{}")
-        config = yaml.safe_load((REPOSITORY / ".test/config.yaml").read_text())
+        (study / "results/data/card.json").write_text("{}", encoding="utf-8")
+        config = yaml.safe_load((REPOSITORY / ".test/config.yaml").read_text(encoding="utf-8"))
         ranks = list(range(1, math.ceil(cells / 4) + 1))
         config["grid"] = {"lines": {"r": {"r": ranks, "alpha": 4}}}
-        (study / "config.yaml").write_text(yaml.safe_dump(config))
+        (study / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         (study / "reviews.csv").write_bytes((REPOSITORY / ".test/reviews.csv").read_bytes())
         names = [f"{m}_{t}_r{r}_a4_s0" for m in ("lora", "qlora") for t in ("attention", "all-linear") for r in ranks]
         targets = [f"results/cells/{name}/metrics.json" for name in names[:cells]]
@@ -71,10 +74,10 @@ def measure(cells, jobs, poll):
             sys.executable, "-m", "snakemake", "--directory", study, "--profile", "slurm", "-j", jobs, "--allowed-rules", "finetune_cell", "evaluate_cell",
             "--slurm-init-seconds-before-status-checks", poll, *targets,
         ]  # fmt: skip
-        environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
+        environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}", "PRETENDED_STUDY": str(study)}
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            list(map(str, command)), cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+            list(map(str, command)), cwd=REPOSITORY, env=environment, capture_output=True, encoding="utf-8", check=False
         )
         if done.returncode:
             sys.exit(done.stdout + done.stderr)

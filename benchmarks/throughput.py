@@ -8,12 +8,9 @@ On a GPU with Llama-3-8B's shape, on a CPU with a tiny one (which only shows tha
 
 import argparse
 import json
-import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import workload
 from lorastudy.engine import energy, evaluation, model, training
@@ -60,7 +57,9 @@ class Bench:
         print(json.dumps(row), flush=True)
         content = {"time_utc": datetime.now(UTC).isoformat(timespec="seconds"), "shape": self.shape}
         records.write_json(self.file, content | {"machine": self.machine, "rows": self.rows})
-        self.file.with_suffix(".md").write_text(markdown(content | {"machine": self.machine, "rows": self.rows}))
+        self.file.with_suffix(".md").write_text(
+            markdown(content | {"machine": self.machine, "rows": self.rows}), encoding="utf-8"
+        )
 
     def predicted(self, row, need):
         """Add the memory model's prediction, which is of a GPU's allocator."""
@@ -434,7 +433,7 @@ def main():
     }
     for name in arguments.only:
         sections[name]()
-    print(bench.file.with_suffix(".md").read_text())
+    print(bench.file.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

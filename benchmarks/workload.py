@@ -30,7 +30,7 @@ def reviews(count, vocabulary, seed, **distribution):
 
 
 def architecture(name):
-    return json.loads((ARCHITECTURES / f"{name}.json").read_text())
+    return json.loads((ARCHITECTURES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def classifier(name, device, dtype, quantized=False, packed=True, layers=None):

@@ -1,28 +1,25 @@
 """Write docs/paper.md from the assumptions ledger and the paper's study: python docs/paper.py"""
 
-import sys
-from pathlib import Path
-
 import yaml
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.study import assumptions, settings  # noqa: E402
+from lorastudy.study import assumptions, settings
+from sections import tenfold
 
 HEAD = """# The paper, and what this study assumes
 
 R. Patil, P. Khot, V. Gudivada, *Analyzing LLAMA3 Performance on Classification Task Using LoRA and QLoRA Techniques*,
 Applied Sciences 2025, 15(6), 3087, [doi 10.3390/app15063087](https://doi.org/10.3390/app15063087) (CC BY).
 
-The values that the paper prints in its tables are in `resources/paper/`; every table of a study sets them beside the
-reproduced ones and computes the difference. The paper's headings, tables and abstract were at hand, its body text was
-not. So each setting of the study is one of three: *stated* by the paper, *derived* from what it states, or *assumed*.
-The same list with a study's own values is `paper_tables/assumptions.md`.
+What the paper prints in its tables and states of its settings is in `resources/paper/`; every table of a study sets the
+paper's values beside the reproduced ones and computes the difference. Each setting is *stated* by the paper, *derived*
+from what it states, *contradictory* where it says one thing here and another there, or *assumed* where it says nothing:
+then as the library that it used has it by default, unless the reason says otherwise. The same list with a study's own
+values is `paper_tables/assumptions.md`.
 
 This page is written from `resources/paper/assumptions.yaml` and `config.yaml` by `python docs/paper.py`.
 """
-TITLES = {"stated": "Stated", "derived": "Derived", "assumed": "Assumed"}
+TITLES = {
+    "stated": "Stated", "derived": "Derived", "contradictory": "Where the paper contradicts itself", "assumed": "Assumed",
+}  # fmt: skip
 TAIL = """## What the tables' numbers show
 
 - Table 2 is 8e9 parameters times the bytes of a parameter over 2^30; fine-tuning is four times inference.
@@ -42,7 +39,7 @@ TAIL = """## What the tables' numbers show
 
 def page():
     """The page as one string."""
-    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((settings.REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
     blocks = {name: study.block(name) for name in study.__dataclass_fields__}
     entries = assumptions.table(blocks)
     parts = [HEAD]
@@ -57,8 +54,8 @@ def page():
             cells = [row.what, *stated, f"`{row.value}`" if row.key else row.value, key, row.reason, row.effect]
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("")
-    return "\n".join([*parts, TAIL])
+    return "\n".join([*parts, TAIL, "\n\n".join(tenfold.section()), ""])
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "paper.md").write_text(page())
+    (settings.REPOSITORY / "docs" / "paper.md").write_text(page(), encoding="utf-8")

@@ -5,13 +5,10 @@ python docs/results.py --take examples/smollm2 …    first takes those of finis
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "docs")]
-
-from sections import grid, rates, rehearsal, studies  # noqa: E402
+from lorastudy.study.settings import REPOSITORY
+from sections import grid, rates, rehearsal, studies
 
 HEAD = """# Results
 
@@ -39,7 +36,7 @@ if __name__ == "__main__":
     )
     for directory in parser.parse_args().take:
         studies.take(directory)
-    (studies.HERE / "README.md").write_text(page())
+    (studies.HERE / "README.md").write_text(page(), encoding="utf-8")
     readme = REPOSITORY / "README.md"
-    before, after = readme.read_text().split(BEGIN)[0], readme.read_text().split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}")
+    before, after = readme.read_text(encoding="utf-8").split(BEGIN)[0], readme.read_text(encoding="utf-8").split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}", encoding="utf-8")

@@ -72,4 +72,38 @@ for dtype in (torch.float32, torch.bfloat16):
         assert torch.equal(expanded, reference), f"expand {dtype}"
     else:  # the interpreter cuts off where a GPU rounds
         torch.testing.assert_close(expanded, reference, rtol=2**-7, atol=0)
+
+
+def check_dropout(dtype, tokens, width, rank, adapters):
+    """Products with masked inputs, in the shapes that share the features out among programs and those that do not."""
+    from lorastudy.engine import dropout
+
+    keys = torch.from_numpy(dropout.keys(3, 5, range(tokens), [1] * tokens)).to(DEVICE)
+    names = [f"module {index}" for index in range(adapters)]
+    sites = torch.tensor([dropout.site(name) for name in names], dtype=torch.int32, device=DEVICE)
+    limit, what = dropout.threshold(0.2), f"{tokens} x {width}, {adapters} of rank {rank}"
+    x, dx = draw(tokens, width, dtype=dtype), draw(tokens, width, dtype=dtype)
+    down, d = draw(adapters * rank, width, dtype=dtype), draw(tokens, adapters * rank, dtype=dtype)
+    totals = [draw(rank, width) for _ in names]
+    dropped = triton_kernels.drop(x, keys, dropout.site("module 0"), limit, 1.25)
+    expected = plain(kernels.drop, x, keys, dropout.site("module 0"), limit, 1.25)
+    assert torch.equal(dropped.cpu() == 0, expected == 0), f"drop {what}"
+    same((dropped,), (expected,), dtype, f"drop {what}")
+    inner = triton_kernels.drop_inner(x, down, keys, sites, limit, 0.3 / width**0.5)
+    wide = plain(kernels.drop_inner, x.float(), down.float(), keys, sites, limit, 0.3 / width**0.5)
+    same((inner,), (wide,), dtype, f"drop_inner {what}")
+    found = [total.clone() for total in totals]
+    expected = [total.cpu() for total in totals]
+    triton_kernels.drop_outer(d, x, found, keys, sites, limit)
+    kernels.drop_outer(d.float().cpu(), x.float().cpu(), expected, keys.cpu(), sites.cpu(), limit)
+    same(found, expected, torch.float32 if dtype == torch.float32 else dtype, f"drop_outer {what}")
+    expected = plain(kernels.drop_input_gradient, dx.float().clone(), d.float(), down.float(), keys, sites, limit)
+    found = triton_kernels.drop_input_gradient(dx.clone(), d, down, keys, sites, limit)
+    same((found,), (expected,), dtype, f"drop_input_gradient {what}")
+
+
+# the interpreter multiplies matrices of bfloat16 as if they were integers
+for dtype in (torch.float32, torch.bfloat16 if DEVICE == "cuda" else torch.float16):
+    for tokens, width, rank, adapters in ((5, 48, 4, 3), (70, 1100, 8, 1), (3, 7, 20, 2)):
+        check_dropout(dtype, tokens, width, rank, adapters)
 print("the kernels agree")

@@ -6,6 +6,7 @@ import pandas as pd
 import synthetic
 from lorastudy.presentation import figures, report, tables
 from lorastudy.study import paper, records, settings
+from lorastudy.study.configuration import Configuration
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",
@@ -77,8 +78,17 @@ def page(directory, found):
         name: tables.make(name, found, directory / "results" / "parameters.csv")
         for name in tables.names(found.settings["study"]["paper"])
     }
+    details = records.read_json(directory / "results" / "details.json")
     report.write(
-        directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
+        directory / "report.html",
+        found,
+        details,
+        [*files, "results/confusion.json"],
+        drawn,
+        made,
+        (DOT, None),
+        Configuration(),
+        directory,
     )
     return directory / "report.html"
 
@@ -88,7 +98,7 @@ def _write_parameters(path):
     architecture = records.read_json(settings.ARCHITECTURES / "llama-3-8b.json")
     rows = []
     for targets, head in (("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")):
-        for r in paper.RANKS:
+        for r in paper.TRAINED:
             count = paper.trainable_parameters(architecture, 5, targets, head, r)
             everything = 7_504_924_672 + count
             shares = {"trainable_percent": 100 * count / everything, "paper_percent": 100 * count / everything}

@@ -50,7 +50,7 @@ def read(name, file):
 
 def settings_of(directory):
     """``settings.Settings`` of the study whose configuration lies in ``directory``."""
-    return settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
+    return settings.load(yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8")))
 
 
 def table(rows, align=None):

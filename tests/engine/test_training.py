@@ -8,8 +8,8 @@ import finetune_cell
 import numpy as np
 import pytest
 import torch
-from lorastudy.engine import batching, checkpoints, energy, model, training
-from lorastudy.inputs import base_model
+from lorastudy.engine import batching, checkpoints, energy, methods, model, training
+from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import logs
 from lorastudy.study import grid, settings
 from lorastudy.study.settings import Lora
@@ -70,7 +70,8 @@ def padded_reference(base, texts, labels):
         base, num_labels=5, dtype=torch.float32, pad_token_id=258
     )
     plain.requires_grad_(False)
-    peft_model = get_peft_model(plain, model.lora_config(CELL, Lora(0.0, "paper")))
+    config = methods.peft_config(CELL, Lora(0.0, "paper"), linear_layers.read(plain))
+    peft_model = get_peft_model(plain, config)
     peft_model.load_state_dict(ours.state_dict())
     peft_model.train()
     parameters = [p for p in peft_model.parameters() if p.requires_grad]
@@ -136,9 +137,9 @@ def test_a_cell_that_shares_its_gpu_is_recorded_with_an_equal_part_of_the_energy
     monkeypatch.setattr(energy, "Meter", lambda: meter)
     adapted, progress = run(tiny_base, texts, labels, log_every_steps=7)
     record = finetune_cell.measured(adapted, progress, 1)
-    assert record["gpu_processes"] == pytest.approx(3)
-    assert record["energy_kwh"] == pytest.approx(2 / 3)
-    assert record["energy_reason"] == energy.PART
+    assert record.gpu_processes == pytest.approx(3)
+    assert record.energy_kwh == pytest.approx(2 / 3)
+    assert record.energy_reason == energy.PART
 
 
 def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_base, texts, labels, monkeypatch):
@@ -146,7 +147,7 @@ def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_b
         energy, "Meter", lambda: SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: 1)
     )
     record = finetune_cell.measured(*run(tiny_base, texts, labels), 1)
-    assert (record["gpu_processes"], record["energy_kwh"], record["energy_reason"]) == (1, 2, None)
+    assert (record.gpu_processes, record.energy_kwh, record.energy_reason) == (1, 2, None)
 
 
 def test_small_updates_reach_bfloat16_adapters(tiny_base):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lorastudy.jobs import attempts, logs
+from lorastudy.engine import training
+from lorastudy.jobs import attempts, lease, logs
 from lorastudy.planning import resources
 from lorastudy.study import grid, settings
+from lorastudy.study.errors import Cause, DiskFull
 from lorastudy.study.settings import REPOSITORY
 
 CELL = "lora_attention_r2_a4_s0"
@@ -45,14 +47,14 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("fault", "cause", "grown"),
     [
-        (MemoryError(), attempts.MEMORY, (1, 1.6, 1)),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), attempts.MEMORY, (1, 1.6, 1)),
-        (OutOfMemoryError("CUDA out of memory"), attempts.GPU_MEMORY, (1, 1, 1.6)),
-        (ValueError("out of memory with a single text of 512 tokens"), attempts.GPU_MEMORY, (1, 1, 1.6)),
-        (OSError(errno.ENOSPC, "No space left on device"), attempts.DISK, (1, 1, 1)),
-        (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), attempts.DISK, (1, 1, 1)),
-        (RuntimeError("something else"), attempts.FAULT, (1, 1, 1)),
-        (logs.Interrupted("stopped by SIGTERM", signal.SIGTERM), attempts.STOPPED, (1, 1, 1)),
+        (MemoryError(), Cause.MEMORY, (1, 1.6, 1)),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), Cause.MEMORY, (1, 1.6, 1)),
+        (OutOfMemoryError("CUDA out of memory"), Cause.GPU_MEMORY, (1, 1, 1.6)),
+        (training.TrainingError("out of memory with a single text of 512 tokens"), Cause.GPU_MEMORY, (1, 1, 1.6)),
+        (OSError(errno.ENOSPC, "No space left on device"), Cause.DISK, (1, 1, 1)),
+        (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), Cause.DISK, (1, 1, 1)),
+        (RuntimeError("something else"), Cause.FAULT, (1, 1, 1)),
+        (logs.Interrupted("stopped by SIGTERM", signal.SIGTERM), Cause.STOPPED, (1, 1, 1)),
     ],
 )
 def test_only_what_was_missing_grows(fault, cause, grown):
@@ -65,7 +67,7 @@ def test_only_what_was_missing_grows(fault, cause, grown):
 
 def test_a_stop_close_to_the_time_limit_is_the_time_limit(monkeypatch):
     before = requests(estimate())
-    for left, cause in ((100, attempts.TIME), (5000, attempts.STOPPED), (None, attempts.STOPPED), (90, attempts.TIME)):
+    for left, cause in ((100, Cause.TIME), (5000, Cause.STOPPED), (None, Cause.STOPPED), (90, Cause.TIME)):
         monkeypatch.setattr(attempts.slurm, "seconds_left", lambda left=left: left)
         fail(logs.Interrupted("stopped by SIGTERM", signal.SIGTERM))
         assert attempts.failures_of(JOB)[-1]["cause"] == cause
@@ -94,7 +96,7 @@ def test_success_forgets_the_failures():
 
 
 @pytest.mark.parametrize(
-    ("word", "cause"), [("OUT_OF_MEMORY", attempts.MEMORY), ("TIMEOUT", attempts.TIME), ("NODE_FAIL", attempts.KILLED)]
+    ("word", "cause"), [("OUT_OF_MEMORY", Cause.MEMORY), ("TIMEOUT", Cause.TIME), ("NODE_FAIL", Cause.KILLED)]
 )
 def test_what_slurm_knows_of_a_job_that_was_killed(monkeypatch, word, cause):
     monkeypatch.setattr(attempts.slurm, "end_of", lambda _: word)
@@ -116,12 +118,12 @@ def test_memory_that_slurm_tells_only_in_the_log(monkeypatch):
     running = {"log": "l", "host": "n7", "pid": 1, "process_started": 1, "slurm_job": "5", "begun_utc": ""}
     Path("logs/attempts").mkdir(parents=True)
     Path(f"logs/attempts/{JOB}.json").write_text(json.dumps({"failures": [], "running": running}))
-    assert attempts.count(JOB, attempts.MEMORY) == 1
+    assert attempts.count(JOB, Cause.MEMORY) == 1
 
 
 def test_a_full_disk_is_told_in_words():
     told = fail(OSError(errno.EDQUOT, "Disk quota exceeded"))
-    assert isinstance(told, attempts.DiskFull)
+    assert isinstance(told, DiskFull)
     assert "no room left on the disk, or no quota" in str(told)
 
 
@@ -132,6 +134,15 @@ def test_a_signal_ends_a_job_in_order_when_it_is_not_training():
 
 
 def test_the_report_names_job_reason_and_log():
-    fail(ValueError("first line\nsecond"))
-    fail(ValueError("first line\nsecond"))
-    assert attempts.report([JOB, "finetune.other"]) == [f"{JOB}: fault (2 attempts): first line\n    log: logs/x.log"]
+    begun = attempts.now()
+    fail(lease.LeaseError("first line\nsecond"))
+    fail(lease.LeaseError("first line\nsecond"))
+    fail(KeyError("x"), "fetch_data")
+    assert attempts.report(begun) == [
+        "fetch_data: KeyError: 'x'\n    log: logs/x.log",
+        f"{JOB} (2 attempts): first line\n    log: logs/x.log",
+    ]
+    assert attempts.report("2999-01-01T00:00:00+00:00") == []  # of an earlier run, and not tried in this one
+    with attempts.noted("fetch_data", "logs/x.log"):
+        pass
+    assert len(attempts.report(begun)) == 1

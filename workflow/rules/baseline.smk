@@ -60,7 +60,7 @@ rule zero_shot:
     params:
         spec=SETTINGS.baseline_spec(),
         statistics=SETTINGS.block("statistics"),
-        seed=SETTINGS.grid.seeds[0],
+        seed=SETTINGS.training.seed + SETTINGS.grid.seeds[0],
     message:
         "Measuring the base model ({wildcards.baseline})"
     script:

@@ -1,19 +1,14 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
-import os
-import sys
-from pathlib import Path
-
 from snakemake.cli import get_argument_parser
-
-sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
-from lorastudy.inputs import base_model
+from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import grid, records, settings
+from lorastudy.study import command, configuration, grid, records, settings
+from lorastudy.study.errors import StudyError
 
 
 def checked(step, *arguments):
@@ -23,27 +18,24 @@ def checked(step, *arguments):
     """
     try:
         return step(*arguments)
-    except (
-        settings.ConfigError,
-        study_data.DataError,
-        base_model.ModelError,
-        records.PlaceError,
-        lease.LeaseError,
-        slurm.SlurmError,
-    ) as fault:
+    except StudyError as fault:
         raise SystemExit(str(fault)) from None
 
 
+ASKED = get_argument_parser().parse_known_args()[0]
+CONFIGURED = configuration.Configuration.of(workflow.config_settings)
+checked(command.require_own_report, ASKED.report)
+checked(
+    configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)]
+)
+checked(CONFIGURED.typed, config)
 SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
 checked(records.check_places)
-checked(base_model.check, SETTINGS.model)
+checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
-
-
-ASKED = get_argument_parser().parse_known_args()[0]
 
 
 def known_cell(name):
@@ -58,22 +50,9 @@ def known_cell(name):
 
 
 # Here, because Snakemake adds a traceback to what an input function says.
-for target in ASKED.targets:
-    match Path(target).parts:
-        case ("results", "cells", name, *_) | ("publish", name, *_):
-            known_cell(name)
-
-
-def results_as_they_are():
-    """Whether only what is made of results is asked for: tables, figures, report, models to publish.
-
-    They are then made of the results that there are. Nothing is trained for them, not even if a setting was changed
-    since; such a result is shown as out of date.
-    """
-    paper = ("figures", "paper_tables", "report.html", "publish")
-    return bool(ASKED.targets) and all(
-        target.split("/")[0] in paper for target in ASKED.targets
-    )
+ASKED_CELLS, PUBLISHED = command.cells(ASKED.targets)
+for name in [*ASKED_CELLS, *PUBLISHED]:
+    known_cell(name)
 
 
 def is_job():
@@ -81,8 +60,12 @@ def is_job():
     return bool(ASKED.target_jobs)
 
 
-ONLY_PAPER = results_as_they_are()
+ONLY_PAPER = command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
+
+
+if not AS_IT_IS:
+    checked(linear_layers.check, SETTINGS.model, CELLS.values())
 
 
 # Where snakemake runs: what needs its network, and what takes less time than a job would wait.

@@ -10,7 +10,9 @@ localrules:
 rule make_report:
     input:
         **RESULTS,
-        figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        captions=expand("figures/{figure}.txt", figure=FIGURE_NAMES),
+        details="results/details.json",
+        figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
         tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
     output:
@@ -21,6 +23,7 @@ rule make_report:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        configuration=CONFIGURED.as_dict(),
         code=code_of_library,
         page=templates_of_page,
     message:
@@ -40,14 +43,12 @@ rule check:
         "../scripts/check_study.py"
 
 
-for target in ASKED.targets:
-    match Path(target).parts:
-        case ("publish", name):
-            record = f"results/cells/{name}/metrics.json"
-            if not Path(record).exists():
-                raise SystemExit(
-                    f"{name} has no result yet; run it first: snakemake --cores all {record}"
-                )
+for name in PUBLISHED:
+    record = f"results/cells/{name}/metrics.json"
+    if not Path(record).exists():
+        raise SystemExit(
+            f"{name} has no result yet; run it first: snakemake --cores all {record}"
+        )
 
 
 rule publish_cell:

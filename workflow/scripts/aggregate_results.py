@@ -1,8 +1,8 @@
 """Gather the records of all cells and baselines into what tables, figures and the report are made from."""
 
 from lorastudy.analysis import comparisons as compare
-from lorastudy.analysis import points, summary
-from lorastudy.jobs import logs
+from lorastudy.analysis import details, points, summary
+from lorastudy.jobs import running
 from lorastudy.study import grid, records, settings
 
 
@@ -16,11 +16,12 @@ def main(outputs, cells, specs, grid_block, statistics, with_paper, study_direct
     summary.write_csv(
         compare.build(table, lines, statistics, study_directory, claims=with_paper), outputs["comparisons"]
     )
+    records.write_json(outputs["details"], details.build(table, study_directory))
     summary.write_csv(table, outputs["summary"])
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(
             dict(snakemake.output.items()), snakemake.params.cells, snakemake.params.specs, snakemake.params.grid,
             snakemake.params.statistics, snakemake.params.with_paper,

@@ -3,17 +3,23 @@
 import sys
 
 from lorastudy.analysis import comparisons, scatter, sensitivity, summary, tuning
-from lorastudy.planning import check, resources
+from lorastudy.jobs import attempts
+from lorastudy.planning import check, memory, resources
 from lorastudy.statistics import power
-from lorastudy.study import grid, records, settings
+from lorastudy.study import architecture, grid, records, settings
 
-MARKS = {check.OK: "[green]ok[/]", check.FAULT: "[red bold]fault[/]", check.UNKNOWN: "[yellow]not checked[/]"}
+MARKS = {
+    check.OK: "[green]ok[/]",
+    check.NOTE: "[yellow]note[/]",
+    check.FAULT: "[red bold]fault[/]",
+    check.UNKNOWN: "[yellow]not checked[/]",
+}
 MISSING = "–"
 WIDTH = 100  # characters, where the output goes to a file
 
 
 def main(config, log):
-    """Print what is found, and write it to ``log``; returns the number of faults.
+    """Print what is found, and write it to ``log``; returns the faults.
 
     Args:
         config: the study's configuration as a dictionary.
@@ -26,33 +32,49 @@ def main(config, log):
         console.width = WIDTH
     study = settings.load(config)
     cells = grid.cells(study.grid)
-    shape, origin = check.architecture(study)
+    base = architecture.of_study(study.model)
+    shape, origin = base.config, base.origin + ", assumed" * base.assumed
     console.print(f"[bold]{escape(study.study.name)}[/]: {len(cells)} cells, configuration in order")
     estimate = resources.Estimate(study, cells)
-    findings = [*check.access(study), check.space(study, estimate, shape)]
+    findings = [*check.access(study), *check.base(study), check.targets(estimate, base)]
+    if findings[-1].state == check.FAULT:  # nothing can be counted then
+        show(console, findings)
+        return conclude(console, findings, log)
+    findings.append(check.space(study, estimate, shape))
     devices = check.known_gpus()
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
     rows = check.fits(study, estimate, held, shape)
     findings += memory_findings(rows, held, this)
-    for finding in findings:
-        console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
+    show(console, findings)
     console.print()
-    console.print(memory_table(rows, held, check.largest_micro_batch(study), origin))
+    console.print(memory_table(rows, held, check.largest_micro_batch(study), shape, origin))
     console.print()
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
     console.print(cost_table(predicted, study.cost))
-    for line in cost_notes(predicted, study.cost, len(done), len(cells) + 2, measured):
+    for line in cost_notes(predicted, estimate, study.cost, len(done), len(cells) + 2, measured):
         console.print(escape(line))
     console.print()
     for part in what_it_can_tell(study, cells):
         console.print(escape(part) if isinstance(part, str) else part)
+    return conclude(console, findings, log)
+
+
+def show(console, findings):
+    from rich.markup import escape
+
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
+
+
+def conclude(console, findings, log):
+    """The number of faults, printed last; and what was printed, written to ``log``."""
     faults = [finding for finding in findings if finding.state == check.FAULT]
     if faults:
         console.print(f"\n[red bold]{len(faults)} fault{'s' * (len(faults) > 1)}[/]; mend what is marked above.")
     console.save_text(log)
-    return len(faults)
+    return faults
 
 
 def memory_findings(rows, devices, this):
@@ -61,7 +83,8 @@ def memory_findings(rows, devices, this):
         out = [row for row in rows if row[5][index] is None]
         if device is this and out:
             cells = sum(row[3] for row in out)
-            first = " ".join(map(str, out[0][:2])) + f" r={out[0][2]}"
+            method, targets, r = out[0][:3]
+            first = method if targets is None else f"{method} {targets} r={r}"
             yield check.Finding(
                 "memory", check.FAULT, f"{cells} cells do not fit on {device.name}, {first} the first; "
                 "lower `data.max_length` or take them out of `grid`."
@@ -77,7 +100,7 @@ def memory_findings(rows, devices, this):
         yield check.Finding("memory", check.OK, "every cell fits on one of the GPUs below")
 
 
-def memory_table(rows, devices, tokens, origin):
+def memory_table(rows, devices, tokens, shape, origin):
     table = new_table("Memory of one cell", ["method", "targets"], ["r", "cells", "need"])
     for device in devices:
         table.add_column(device.name, justify="right")
@@ -86,7 +109,12 @@ def memory_table(rows, devices, tokens, origin):
         f"in brackets the layers computed twice to save memory. Shape of the model: {origin}."
     )
     for method, targets, r, count, need, fits in rows:
-        table.add_row(method, targets, str(r), str(count), f"{need:.1f}", *map(fit_text, fits))
+        bound = "" if memory.measured(shape, method) else "≤ "
+        table.add_row(
+            method, targets or MISSING, str(r or MISSING), str(count), f"{bound}{need:.1f}", *map(fit_text, fits)
+        )
+    if not all(memory.measured(shape, row[0]) for row in rows):
+        table.caption += " ≤: a bound, of what was not measured on a GPU."
     return table
 
 
@@ -125,14 +153,17 @@ def cost_table(predicted, cost):
     return table
 
 
-def cost_notes(predicted, cost, done, results, measured):
+def cost_notes(predicted, estimate, cost, done, results, measured):
     """What the numbers rest on, and why some are empty."""
     yield f"{done} of {results} results are there."
     speed = "the speed of its finished cells" if measured else "half the speed of a matrix product measured just now"
+    lengths = f"`data.max_length`, {estimate.text_tokens:g} tokens each,"
+    if estimate.text_tokens < estimate.study.data.max_length:
+        lengths = f"{estimate.text_tokens:.0f} tokens each, the mean of a log-normal prior for Yelp reviews cut at `data.max_length`,"
     yield (
         f"Hours: operations of training and evaluation at {check.GPU_UTILISATION:.0%} of a GPU's peak, QLoRA "
-        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count `data.max_length` tokens each until the data "
-        "is prepared. Loading, queues and other work on the device are not in it."
+        f"{resources.QLORA:g} times as long; a CPU at {speed}. Texts count {lengths} until the "
+        "data is prepared. Loading, queues and other work on the device are not in it."
     )
     if cost.power_watts:
         yield f"Energy: at `cost.power_watts`, {cost.power_watts:g} W."
@@ -219,4 +250,10 @@ def open_notes(rows):
 
 if __name__ == "__main__":
     records.check_places()
-    sys.exit(1 if main(dict(snakemake.config), snakemake.log[0]) else 0)
+    try:
+        with attempts.noted("check", snakemake.log[0]):
+            if faults := main(dict(snakemake.config), snakemake.log[0]):
+                more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+                raise check.CheckError(f"{faults[0].what}: {faults[0].text}{more}")
+    except check.CheckError:
+        sys.exit(1)  # printed above, and again at the end of the run

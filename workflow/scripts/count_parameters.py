@@ -1,10 +1,8 @@
-"""Count the trainable parameters of the paper's model for each rank and target set of its Table 4."""
-
-import json
+"""Count the trainable parameters of the paper's model for each rank that it trains and each target set of its Table 4."""
 
 from lorastudy.engine import model
-from lorastudy.jobs import logs
-from lorastudy.study import grid, paper, settings
+from lorastudy.jobs import running
+from lorastudy.study import architecture, grid, paper, settings
 
 CLASSES = 5
 HEADS = {"attention": ("plain",), "all-linear": ("paper", "plain")}
@@ -19,11 +17,11 @@ def main(output):
     """
     import pandas as pd
 
-    architecture = json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
+    shape = architecture.named(architecture.PAPER)
     rows = []
     for targets, heads in HEADS.items():
-        for r in paper.RANKS:
-            counts = {head: _count(architecture, targets, head, r) for head in heads}
+        for r in paper.TRAINED:
+            counts = {head: _count(shape, targets, head, r) for head in heads}
             pair = counts["paper"][0] - counts["plain"][0] if "paper" in counts else 0
             for head, (trainable, everything) in counts.items():
                 of_paper = everything + (pair if head == "paper" else 0)
@@ -37,17 +35,17 @@ def main(output):
                         "trainable_percent": 100 * trainable / everything,
                         "paper_all_parameters": of_paper,
                         "paper_percent": 100 * trainable / of_paper,
-                        "formula_trainable": paper.trainable_parameters(architecture, CLASSES, targets, head, r),
+                        "formula_trainable": paper.trainable_parameters(shape, CLASSES, targets, head, r),
                     }
                 )
     pd.DataFrame(rows).to_csv(output, index=False)
 
 
-def _count(architecture, targets, head, r):
+def _count(shape, targets, head, r):
     lora = settings.Lora(dropout=0.0, head=head)
-    return model.count_parameters(architecture, CLASSES, grid.Cell("lora", targets, r, 1, 0), lora)
+    return model.count_parameters(shape, CLASSES, grid.Cell("lora", targets, r, 1, 0), lora)
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.output[0])

@@ -18,11 +18,12 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
     torch.set_num_threads(threads)
     classes = len(records.read_json(card)["labels"])
     status = records.read_json(record)["status"]
+    seed = settings.Training(**spec["training"]).seed + spec["cell"]["seed"]
     texts = data.read_split(test)
     selection = data.read_split(validation)
     probability = cost = on_validation = None
     if status == "finished":
-        classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], spec["cell"]["seed"])
+        classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
         tokens = settings.Execution(**execution).evaluation_tokens
         classifier = model.load_adapters(classifier, adapter)
         probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
@@ -39,7 +40,7 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
             statistics,
             {"cell": spec["cell"], "status": status, "validation": on_validation},
             cost,
-            records.provenance(spec, spec["cell"]["seed"], evaluation.inputs(base, card)),
+            records.provenance(spec, seed, evaluation.inputs(base, card)),
         )
     outputs.Finished(grid.Cell(**spec["cell"]).id).remove()
 

@@ -1,10 +1,12 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
+from dataclasses import asdict
+
 from lorastudy.engine import evaluation, model, parallel, training
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.inputs import base_model, data
 from lorastudy.jobs import outputs, running, staging
-from lorastudy.study import grid, records, settings
+from lorastudy.study import grid, measurements, records, settings
 
 
 def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
@@ -33,11 +35,12 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         return None
     base = staging.local(base)
     hyper = settings.Training(**spec["training"])
-    initial = cell.seed if hyper.initial_seed is None else hyper.initial_seed
+    seed = hyper.seed + cell.seed
+    initial = seed if hyper.initial_seed is None else hyper.initial_seed
     lora = settings.Lora(**spec["lora"])
     classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
     peft_model = model.add_adapters(classifier, cell, lora, initial)
-    trainable, _ = peft_model.get_nb_trainable_parameters()
+    trainable, _ = model.trainable(peft_model)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
     # float32 masters and two moments
     base_model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
@@ -50,17 +53,17 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         texts.label,
         hyper,
         how,
-        cell.seed if hyper.order_seed is None else hyper.order_seed,
+        seed if hyper.order_seed is None else hyper.order_seed,
         checkpoints,
     )
     if rank:
         return None  # the first process writes
     outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
-    provenance = records.provenance(spec, cell.seed, inputs)
+    provenance = records.provenance(spec, seed, inputs)
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", base_model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
-    records.write_json(own / outputs.RECORD, {"cell": cell.as_dict()} | outcome | {"provenance": provenance})
+    records.write_json(own / outputs.RECORD, {"cell": cell.as_dict(), **asdict(outcome), "provenance": provenance})
     if held:
         held.check()
     finished.keep()
@@ -71,33 +74,34 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
 
 def measured(peft_model, progress, gpus):
     """What the training took and how it ended, as the cell's record has it."""
-    trainable, parameters = peft_model.get_nb_trainable_parameters()
+    trainable, parameters = model.trainable(peft_model)
     allocated, reserved, meter = training.peak_memory()
-    return {
-        "status": progress.status,
-        "diverged_step": progress.diverged_step,
-        "diverged_learning_rate": progress.diverged_learning_rate,
-        "trainable_parameters": trainable,
-        "all_parameters": parameters,
-        "trainable_percent": 100 * trainable / parameters,
-        "steps": progress.step,
-        "samples": progress.samples,
-        "tokens": progress.tokens,
-        "seconds": progress.seconds,
-        "samples_per_second": progress.samples / progress.seconds,
-        "tokens_per_second": progress.tokens / progress.seconds,
-        "peak_memory_gib": allocated,
-        "peak_reserved_gib": reserved,
-        "memory_meter": meter,
-        "gpus": gpus,
-        "resumes": progress.resumes,
-        "micro_batch_tokens": progress.micro_batch_tokens,
-        "checkpointed_layers": progress.checkpointed_layers,
-        "gpu_processes": progress.gpu_processes,
-        "energy_kwh": None if progress.joules is None else progress.joules / 3.6e6 / (progress.gpu_processes or 1),
-        "energy_reason": progress.energy_reason,
-        "final_loss": progress.rows[-1]["loss"] if progress.rows else None,
-    }
+    shared = progress.gpu_processes or 1
+    return measurements.Training(
+        status=progress.status,
+        diverged_step=progress.diverged_step,
+        diverged_learning_rate=progress.diverged_learning_rate,
+        trainable_parameters=trainable,
+        all_parameters=parameters,
+        trainable_percent=100 * trainable / parameters,
+        steps=progress.step,
+        samples=progress.samples,
+        tokens=progress.tokens,
+        seconds=progress.seconds,
+        samples_per_second=progress.samples / progress.seconds,
+        tokens_per_second=progress.tokens / progress.seconds,
+        peak_memory_gib=allocated,
+        peak_reserved_gib=reserved,
+        memory_meter=meter,
+        gpus=gpus,
+        resumes=progress.resumes,
+        micro_batch_tokens=progress.micro_batch_tokens,
+        checkpointed_layers=progress.checkpointed_layers,
+        gpu_processes=progress.gpu_processes,
+        energy_kwh=None if progress.joules is None else progress.joules / 3.6e6 / shared,
+        energy_reason=progress.energy_reason,
+        final_loss=progress.rows[-1]["loss"] if progress.rows else None,
+    )
 
 
 if __name__ == "__main__":

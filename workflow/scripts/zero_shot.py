@@ -1,13 +1,16 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
 from lorastudy.engine import evaluation, model
-from lorastudy.inputs import base_model, data
+from lorastudy.inputs import base_model, data, model_files
 from lorastudy.jobs import running, staging
 from lorastudy.study import records, settings
 
 
 def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
-    """``baseline`` is ``head`` or ``prompt``; the other arguments are the rule's files and settings."""
+    """``baseline`` is ``head`` or ``prompt``; the other arguments are the rule's files and settings.
+
+    A base model without a language-model head cannot be prompted; that baseline's record then has no metrics and says so.
+    """
     import torch
 
     base_model.offline()
@@ -15,9 +18,13 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
     tokens = settings.Execution(**execution).evaluation_tokens
     classes = len(records.read_json(card)["labels"])
     texts = data.read_split(test)
+    identity = {"cell": None, "baseline": baseline, "status": "finished"}
+    probability = cost = None
     if baseline == "head":
         classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
         probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
+    elif not model_files.has_language_head(base):
+        identity |= {"status": "refused", "reason": model_files.NO_LANGUAGE_HEAD}
     else:
         from transformers import AutoTokenizer
 
@@ -38,7 +45,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         texts,
         probability,
         statistics,
-        {"cell": None, "baseline": baseline, "status": "finished"},
+        identity,
         cost,
         records.provenance(spec, seed, evaluation.inputs(base, card)),
     )

@@ -12,6 +12,7 @@ import numpy as np
 from lorastudy.analysis import collapse, contrasts, scatter, tuning
 from lorastudy.analysis.claims import measuring
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
+from lorastudy.study.errors import StudyError
 
 METRICS = ("accuracy", "f1", "nll")
 IN_POINTS = ("accuracy", "f1")  # fractions, which the margin of equivalence is about
@@ -36,7 +37,7 @@ COLUMNS = [
 WHOLE = ["r", "only_a", "only_b", "collapsed"]
 
 
-class ComparisonError(ValueError):
+class ComparisonError(StudyError):
     """Results that cannot be compared."""
 
 

@@ -136,9 +136,8 @@ def _alike(table, axis):
 
 def _along(table, line):
     """The points on a line of each method, target set and scaling: line, what they have in common, and they in order."""
-    on = [point in line.points for point in zip(table.r, table.alpha)]
     sets = ["method", "targets", "scaling"]
-    for key, group in table[on].groupby(sets, sort=False):
+    for key, group in table[line.holds(table)].groupby(sets, sort=False):
         if len(group) > 1:
             common = dict(zip(sets, key, strict=True))
             common |= {name: group[name].iloc[0] for name in grid.AXES if group[name].nunique() == 1}

@@ -1,10 +1,10 @@
 """The points of the grid with their scores over all seeds: what result tables and trend figures show."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from lorastudy.analysis import collapse, scatter, tuning
 from lorastudy.statistics import metrics, paired
+from lorastudy.study import layout
 
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
 # training records that a table or figure shows for a point, as means over its finished runs
@@ -62,7 +62,7 @@ def _scores(runs, study_directory):
 
     values = []
     for name in runs.id:
-        table = pd.read_parquet(Path(study_directory, "results", "cells", name, "predictions.parquet"))
+        table = pd.read_parquet(layout.cell(name, study_directory) / "predictions.parquet")
         values.append(metrics.per_text(table.label.to_numpy(), table.filter(like="probability_").to_numpy()))
     scores, classes = {"ece": runs.ece.mean()}, table.filter(like="probability_").shape[1]
     right = np.mean([of_run["accuracy"] for of_run in values], axis=0)

@@ -94,12 +94,12 @@ def fit(table, scores, point=("r", "alpha")):
     factors = [name for name in FACTORS if table[name].nunique() > 1]
     sets = list(table[factors].itertuples(index=False, name=None))
     where = list(zip(sets, table[list(point)].itertuples(index=False, name=None), table.runs))
-    place = {run: (levels, point) for levels, point, runs in where for run in runs.values()}
-    rows, columns = list(dict.fromkeys(sets)), list(dict.fromkeys(point for _, point, _ in where))
+    place = {run: (levels, at) for levels, at, runs in where for run in runs.values()}
+    rows, columns = list(dict.fromkeys(sets)), list(dict.fromkeys(at for _, at, _ in where))
     values = np.full((len(rows), len(columns), len(seeds)), np.nan)
-    for levels, point, runs in where:
+    for levels, at, runs in where:
         for seed, run in runs.items():
-            values[rows.index(levels), columns.index(point), seeds.index(seed)] = mean[run]
+            values[rows.index(levels), columns.index(at), seeds.index(seed)] = mean[run]
     loose = unstable(values)
     values[:, loose] = np.nan
     kept = _complete(np.isfinite(values))

@@ -8,19 +8,15 @@ from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
 from lorastudy.statistics import metrics
-from lorastudy.study import grid, records, settings
+from lorastudy.study import grid, layout, measurements, records, settings
+from lorastudy.study.errors import StudyError
 
 BASELINES = ("head", "prompt")
 
 IDENTITY = ["id", "kind", "method", "targets", "r", "alpha", "scaling", "learning_rate", "seed", "status", "reason"]
 SCORES = [f"{name}{end}" for name in metrics.NAMES for end in ("", "_low", "_high")]
-FROM_TRAINING = [
-    "trainable_parameters", "all_parameters", "trainable_percent", "steps", "samples", "tokens", "seconds",
-    "samples_per_second", "tokens_per_second", "peak_memory_gib", "peak_reserved_gib", "memory_meter", "gpus", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "gpu_processes", "energy_kwh", "energy_reason", "final_loss", "diverged_step",
-    "diverged_learning_rate",
-]  # fmt: skip
-FROM_EVALUATION = ["seconds", "tokens_per_second", "peak_memory_gib"]
+FROM_TRAINING = [name for name in measurements.names(measurements.Training) if name != "status"]
+FROM_EVALUATION = measurements.names(measurements.Evaluation)
 COLUMNS = [
     *IDENTITY,
     "n_test",
@@ -35,14 +31,11 @@ COLUMNS = [
     "git_dirty",
     "time_utc",
 ]
-WHOLE = [
-    "r", "seed", "n_test", "trainable_parameters", "all_parameters", "steps", "samples", "tokens", "resumes",
-    "micro_batch_tokens", "checkpointed_layers", "diverged_step",
-]  # fmt: skip
-TEXT = ["method", "targets", "scaling", "status", "reason", "memory_meter", "energy_reason", "device"]
+WHOLE = ["r", "seed", "n_test", *measurements.of_type(measurements.Training, int)]
+TEXT = ["method", "targets", "scaling", "status", "reason", *measurements.of_type(measurements.Training, str), "device"]
 
 
-class ResultsError(ValueError):
+class ResultsError(StudyError):
     """Gathered results that another version of this pipeline wrote."""
 
 
@@ -56,6 +49,7 @@ class Results:
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.
+        classes: names of the classes, in their order; empty where neither data card nor configuration has them.
         settings: the configuration's blocks that tables and figures depend on, by name.
     """
 
@@ -64,6 +58,7 @@ class Results:
     comparisons: "pd.DataFrame"  # noqa: F821
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
+    classes: tuple
     settings: dict
 
     @property
@@ -89,14 +84,30 @@ def load(summary, points, comparisons, curves, confusion, settings):
     """
     import pandas as pd
 
+    matrices = records.read_json(confusion)
+    if matrices.keys() != {"classes", "counts"}:
+        raise ResultsError(_REMADE.format(path=confusion, lack="names of the classes"))
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
         points=_table(points, of_points.COLUMNS, of_points.WHOLE),
         comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
-        confusion=records.read_json(confusion),
+        confusion=matrices["counts"],
+        classes=tuple(matrices["classes"] or settings_names(settings)),
         settings=settings,
     )
+
+
+_REMADE = (
+    "{path} has no {lack}: another version of this pipeline wrote it. "
+    "Delete it and run the same command again; no cell is trained for it."
+)
+
+
+def settings_names(blocks):
+    """The configuration's names of the classes, as strings; empty without any."""
+    data = blocks.get("data", {})
+    return [str(name) for name in data.get("class_names") or data.get("labels") or ()]
 
 
 def _table(path, columns, whole, text=()):
@@ -105,10 +116,7 @@ def _table(path, columns, whole, text=()):
 
     frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
     if lost := [column for column in columns if column not in frame]:
-        raise ResultsError(
-            f"{path} has no column `{lost[0]}`: another version of this pipeline wrote it. "
-            "Delete it and run the same command again; no cell is trained for it."
-        )
+        raise ResultsError(_REMADE.format(path=path, lack=f"column `{lost[0]}`"))
     return frame
 
 
@@ -137,7 +145,7 @@ def build(cells, specs, study_directory="."):
 
 
 def _cell_row(cell, spec, study):
-    directory = study / "results" / "cells" / cell.id
+    directory = layout.cell(cell.id, study)
     row = {
         "id": cell.id,
         "kind": "cell",
@@ -149,7 +157,7 @@ def _cell_row(cell, spec, study):
 
 
 def _baseline_row(name, spec, study):
-    directory = study / "results" / "zero_shot" / name
+    directory = layout.baseline(name, study)
     return {"id": name, "kind": "baseline"} | _result(directory, spec, study, [f"zero_shot.{name}"])
 
 
@@ -158,10 +166,10 @@ def _result(directory, spec, study, jobs):
     measured = _read(directory / "metrics.json")
     if measured is None:
         return {"status": "missing", "reason": _why_missing(jobs, study)}
-    if changed := _difference(settings.with_defaults(measured["provenance"]["config"]), spec):
+    if changed := _difference(*map(settings.with_defaults, (measured["provenance"]["config"], spec))):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
-    row = {"status": measured["status"], "n_test": measured["n_test"]}
+    row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
     if measured["confusion"]:
         row["chance"] = max(map(sum, measured["confusion"])) / measured["n_test"]
     if row["status"] == "diverged":
@@ -208,21 +216,21 @@ def curves(summary, study_directory="."):
 
     parts = []
     for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
-        part = pd.read_csv(Path(study_directory, "results", "cells", name, "training_log.csv"))
+        part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["id", "step", "loss"])
 
 
 def confusion(summary, study_directory="."):
-    """Confusion matrices by id of all cells and baselines that have one."""
+    """``counts``: confusion matrix by id of all cells and baselines that have one; ``classes``: the data card's names."""
+    card = Path(study_directory, layout.CARD)
+    names = records.read_json(card)["class_names"] if card.exists() else None
     matrices = {}
     for row in summary[summary.status.isin(collapse.RAN)].itertuples():
-        kind = "cells" if row.kind == "cell" else "zero_shot"
-        matrices[row.id] = records.read_json(Path(study_directory, "results", kind, row.id, "metrics.json"))[
-            "confusion"
-        ]
-    return matrices
+        record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
+        matrices[row.id] = records.read_json(record)["confusion"]
+    return {"classes": names, "counts": matrices}
 
 
 def write_csv(frame, path):

@@ -4,16 +4,18 @@ import logging
 import time
 
 import numpy as np
+import torch
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
 from lorastudy.statistics import metrics
 from lorastudy.study import records
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
 
-class PromptError(ValueError):
+class PromptError(StudyError):
     """A prompt or verbalizers that cannot be used."""
 
 
@@ -48,8 +50,6 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
     Returns:
         as ``probabilities``.
     """
-    import torch
-
     prompts, _ = data.encode(tokenizer, prompt.template, texts, max_length)
     verbalizers = [tokenizer.encode(word, add_special_tokens=False) for word in prompt.verbalizers]
     shared = 0
@@ -62,6 +62,8 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
             f"config: `prompt.verbalizers` {list(prompt.verbalizers)} are not all different as tokens; choose others."
         )
     head = language_model.get_output_embeddings()
+    known = language_model.get_input_embeddings().weight.shape[0]
+    data.require_known(tokenizer, [*prompts, *endings], known, "the prompts have")
     if all(len(tokens) == 1 for tokens in endings):
         wanted = torch.tensor([tokens[0] for tokens in endings], device=head.weight.device)
         scores, cost = _over_packs(
@@ -95,8 +97,6 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
 
 def _over_packs(texts, tokens_a_pack, compute):
     """Apply ``compute`` (pack → (texts of the pack, columns)) to all texts, long ones first, results in their order."""
-    import torch
-
     place = base_model.device()
     lengths = [len(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: (-lengths[i], i))

@@ -7,12 +7,18 @@ before its product; everything else is in float32 until it is stored.
 All tensors are two-dimensional, rows contiguous, one row a token.
 """
 
+import torch
+import torch.nn.functional as F
+
+try:
+    from lorastudy.engine import triton_kernels
+except ImportError:  # Triton comes with torch's builds for GPUs alone
+    triton_kernels = None
+
 
 def norm(hidden, weight, eps):
     """RMSNorm (Zhang and Sennrich 2019). Returns (normalised rows, 1/rms of each row in float32)."""
     if hidden.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.norm(hidden, weight, eps)
     wide = hidden.float()
     rstd = wide.pow(2).mean(1).add_(eps).rsqrt_()
@@ -26,8 +32,6 @@ def add_norm(residual, update, weight, eps):
         (sum, normalised rows, 1/rms of each row).
     """
     if residual.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.add_norm(residual, update, weight, eps)
     total = update.add_(residual)
     return total, *norm(total, weight, eps)
@@ -40,8 +44,6 @@ def norm_backward(gradient, hidden, rstd, weight, skip):
         (gradient of ``hidden``, the normalised rows once more).
     """
     if hidden.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.norm_backward(gradient, hidden, rstd, weight, skip)
     wide = hidden.float()
     unit, inner = wide * rstd[:, None], gradient.float() * weight.float()
@@ -63,8 +65,6 @@ def rotate(states, cos, sin, width, out, backward=False):
         backward: turn the other way.
     """
     if states.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.rotate(states, cos, sin, width, out, backward)
     first, second = states.reshape(len(states), -1, 2, width // 2).float().unbind(2)
     c, s = (part[:, None, : width // 2].float() for part in (cos, sin))
@@ -79,11 +79,7 @@ def rotate(states, cos, sin, width, out, backward=False):
 def swiglu(gate_up):
     """silu(gate) * up (Shazeer 2020); ``gate_up`` has the gates in its first half of columns."""
     if gate_up.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.swiglu(gate_up)
-    import torch.nn.functional as F
-
     gate, up = gate_up.chunk(2, dim=1)
     return F.silu(gate) * up
 
@@ -91,12 +87,7 @@ def swiglu(gate_up):
 def swiglu_backward(gradient, gate_up, product):
     """Gradient of ``gate_up``; with ``product`` also silu(gate) * up once more, else None."""
     if gate_up.is_cuda:
-        from lorastudy.engine import triton_kernels
-
         return triton_kernels.swiglu_backward(gradient, gate_up, product)
-    import torch
-    import torch.nn.functional as F
-
     gate, up = gate_up.chunk(2, dim=1)
     wide, outer = gate.float(), gradient.float()
     sigmoid = wide.sigmoid()
@@ -117,6 +108,80 @@ def expand(packed, code, scales, scale_code, outer_scales, offsets, out):
         packed: two weights a byte, the first in the upper half.
         out: where they go, in the format that they compute in.
     """
-    from lorastudy.engine import triton_kernels
-
     return triton_kernels.expand(packed, code, scales, scale_code, outer_scales, offsets, out)
+
+
+def drop(x, keys, site, threshold, scale):
+    """``x`` with the numbers zero that dropout drops, the others times ``scale``.
+
+    Args:
+        keys: of the rows, int32, shape (2, T) (``dropout.keys``).
+        site: key of the module (``dropout.site``).
+        threshold: of 65,536 values of a number's 16 bits, so many drop it.
+    """
+    if x.is_cuda:
+        return triton_kernels.drop(x, keys, site, threshold, scale)
+    return torch.where(kept(keys, site, x.shape[1], threshold), x * scale, 0)
+
+
+def kept(keys, site, width, threshold):
+    """Which numbers dropout leaves, shape (T, ``width``); as the GPU's kernels compute it (``dropout`` says how).
+
+    A feature of the first half of the columns has the lower 16 bits of a hash, that of the second half the upper.
+    """
+    pair = torch.arange((width + 1) // 2, dtype=torch.int32, device=keys.device)
+    x = pair * _int32(0x9E3779B1) + (keys[0] ^ site[0])[:, None]
+    x ^= _shifted(x, 16)
+    x *= _int32(0x7FEB352D)
+    x ^= _shifted(x, 15) ^ (keys[1] ^ site[1])[:, None]
+    x *= _int32(0x846CA68B)
+    x ^= _shifted(x, 16)
+    return (torch.cat([x & 0xFFFF, _shifted(x, 16)], 1) >= threshold)[:, :width]
+
+
+def _int32(number):
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
+def _shifted(x, bits):
+    """Shifted to the right, zeros coming in."""
+    return (x >> bits) & ((1 << (32 - bits)) - 1)
+
+
+def drop_inner(x, down, keys, sites, threshold, scale):
+    """Inner values of several adapters on one input, each with a mask of its own: scale * drop(x) @ factor.T.
+
+    Args:
+        down: the first factors below each other, shape (adapters * rank, inputs).
+        sites: keys of the modules, int32, shape (adapters, 2).
+
+    Returns:
+        Shape (T, adapters * rank), side by side.
+    """
+    if x.is_cuda:
+        return triton_kernels.drop_inner(x, down, keys, sites, threshold, scale)
+    masked = (torch.where(kept(keys, site, x.shape[1], threshold), x, 0) for site in sites.tolist())
+    return torch.cat([scale * (part @ factor.T) for part, factor in zip(masked, down.chunk(len(sites)))], 1)
+
+
+def drop_outer(d, x, totals, keys, sites, threshold):
+    """Add d.T @ drop(x) to each adapter's total: gradients of the first factors from those of the inner values.
+
+    Args:
+        d: shape (T, adapters * rank).
+        totals: a float32 tensor, shape (rank, inputs), for each adapter.
+    """
+    if x.is_cuda:
+        return triton_kernels.drop_outer(d, x, totals, keys, sites, threshold)
+    for part, total, site in zip(d.chunk(len(sites), 1), totals, sites.tolist()):
+        total.add_(part.T @ torch.where(kept(keys, site, x.shape[1], threshold), x, 0))
+    return None
+
+
+def drop_input_gradient(dx, d, down, keys, sites, threshold):
+    """Add drop(d @ factor) of each adapter to ``dx``, the gradient of the input."""
+    if dx.is_cuda:
+        return triton_kernels.drop_input_gradient(dx, d, down, keys, sites, threshold)
+    for part, factor, site in zip(d.chunk(len(sites), 1), down.chunk(len(sites)), sites.tolist()):
+        dx.add_(torch.where(kept(keys, site, dx.shape[1], threshold), part @ factor, 0))
+    return dx

@@ -1,14 +1,18 @@
 """The base model, its quantized form, its classification head and its adapters."""
 
+import logging
 from pathlib import Path
 
-from lorastudy.engine import attention, decoder
-from lorastudy.inputs import base_model
-from lorastudy.study import records
+import torch
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-ALL_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-HEAD = "score"
+from lorastudy.engine import attention, decoder, dropout, methods
+from lorastudy.inputs import base_model, linear_layers
+from lorastudy.study import records
+from lorastudy.study.grid import FULL
+
+HEAD = linear_layers.HEAD
+
+log = logging.getLogger("lorastudy")
 
 
 def load_classifier(directory, classes, dtype, seed, on=None):
@@ -24,47 +28,81 @@ def load_classifier(directory, classes, dtype, seed, on=None):
     Returns:
         transformers ``…ForSequenceClassification`` with packed attention.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    attention.register()
-    config = AutoConfig.from_pretrained(directory, num_labels=classes)
+    config = _configuration(directory, num_labels=classes)
     if config.pad_token_id is None:
         # Nothing here is ever padded, but whoever loads the adapter with plain transformers needs one.
-        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention.NAME,
-        device_map={"": on or base_model.device()},
-        use_safetensors=True,
-    )
-    model.config.use_cache = False
-    model.requires_grad_(False)
+        config.pad_token_id = base_model.pad_token_id(AutoTokenizer.from_pretrained(directory), config.vocab_size)
+    model = _load(AutoModelForSequenceClassification, directory, config, dtype, on, new=f"{HEAD}.weight")
     head = getattr(model, HEAD)
     fresh = torch.empty(head.weight.shape, dtype=torch.float32)
-    fresh.normal_(std=config.get_text_config().initializer_range, generator=torch.Generator().manual_seed(seed))
+    fresh.normal_(std=config.initializer_range, generator=torch.Generator().manual_seed(seed))
     head.weight.data = fresh.to(head.weight.device)
     set_training(model, False)
     return model
 
 
 def load_language_model(directory, dtype, on=None):
-    """The base model under its own language-model head, with packed attention, frozen."""
-    import torch
+    """The base model under its own language-model head, with packed attention, frozen.
+
+    Raises:
+        base_model.ModelError: it has none.
+    """
     from transformers import AutoModelForCausalLM
 
+    return _load(AutoModelForCausalLM, directory, _configuration(directory), dtype, on).eval()
+
+
+def _configuration(directory, **changes):
+    """The base model's configuration, as it computes here.
+
+    Its own dropout is off: the base is frozen, and a result must not depend on how texts are packed. A padding token
+    beyond the embedding, which transformers would not load, is none.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, **changes)
+    for key, value in config.to_dict().items():
+        if "drop" in key and isinstance(value, (int, float)) and value:
+            log.info("the base model's own %s of %s is switched off", key, value)
+            setattr(config, key, type(value)(0))
+    if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
+        config.pad_token_id = None
+    return config
+
+
+def _load(kind, directory, config, dtype, on, new=None):
+    """A model with packed attention, frozen, all of its weights read from ``directory``.
+
+    Args:
+        kind: auto class of transformers.
+        new: name of the weights that are drawn anew by the caller, whether the files have them (of a classifier that
+            was fine-tuned before, with any number of classes) or not.
+
+    Raises:
+        base_model.ModelError: the files lack weights, which transformers would draw at random.
+    """
+
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(
+    model, read = kind.from_pretrained(
         directory,
+        config=config,
         dtype=getattr(torch, dtype),
         attn_implementation=attention.NAME,
         device_map={"": on or base_model.device()},
         use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    lost = sorted({*read["missing_keys"], *(name for name, *_ in read["mismatched_keys"])} - {new})
+    if lost:
+        raise base_model.ModelError(
+            f"the weights in {directory} are not all of a {type(model).__name__}: {lost[0]} is missing or of another size, "
+            f"the first of {len(lost)}; take a model that was saved whole."
+        )
     model.config.use_cache = False
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False)
 
 
 def quantize(directory, output, dtype):
@@ -75,7 +113,6 @@ def quantize(directory, output, dtype):
     Args:
         dtype: name of the number format that the weights are expanded to in computation.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
 
     size = sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
@@ -83,6 +120,7 @@ def quantize(directory, output, dtype):
     # the decoder alone: heads are drawn anew for every cell, and are never quantized
     model = AutoModel.from_pretrained(
         directory,
+        config=_configuration(directory),
         dtype=getattr(torch, dtype),
         device_map={"": base_model.device()},
         use_safetensors=True,
@@ -95,78 +133,78 @@ def quantize(directory, output, dtype):
         ),
     )
     model.save_pretrained(output)
+    records.open_as_others(*Path(output).glob("*.safetensors"))
     AutoTokenizer.from_pretrained(directory).save_pretrained(output)
     origin = base_model.fingerprint(directory) | {"quantization": "NF4, double quantization", "compute_dtype": dtype}
     records.write_json(Path(output) / "origin.json", origin)
 
 
-def lora_config(cell, lora):
-    """PEFT's description of a cell's adapters.
-
-    The paper's all-linear set (``lora.head: paper``) adds to the seven projections a head with a LoRA pair *and* a
-    trainable base: the counts of its Table 4 are 2,621,440 r + 4,101 r + 20,480. PEFT 0.8 to 0.10 made that of
-    ``all-linear``; current PEFT leaves the pair out whenever the whole head is in ``modules_to_save``. So the head is
-    a target like any other and only the linear layer inside its LoRA wrapper is in ``modules_to_save``; the task
-    type stays empty, because ``SEQ_CLS`` would put the whole head back there.
-
-    Args:
-        cell: ``grid.Cell``.
-        lora: ``settings.Lora``.
-    """
-    from peft import LoraConfig
-
-    common = {"r": cell.r, "lora_alpha": cell.alpha, "lora_dropout": lora.dropout, "bias": "none"}
-    common["use_rslora"] = cell.scaling == "rank-stabilised"
-    if cell.targets == "all-linear" and lora.head == "paper":
-        return LoraConfig(target_modules=[*ALL_LINEAR, HEAD], modules_to_save=[f"{HEAD}.base_layer"], **common)
-    modules = ALL_LINEAR if cell.targets == "all-linear" else ATTENTION
-    return LoraConfig(target_modules=list(modules), task_type="SEQ_CLS", **common)
-
-
 def add_adapters(model, cell, lora, seed=None, *, fused=True):
-    """Put a cell's adapters on a classifier of ``load_classifier``. Their first values come from ``seed``, else the cell's.
+    """Make what a cell trains trainable on a classifier of ``load_classifier``: adapters and head, or all of it.
 
     Args:
-        fused: compute with ``decoder.Decoder`` where the model allows it; else with transformers' and PEFT's layers.
+        seed: of the adapters' first values; the cell's by default.
+        fused: compute with ``decoder.Decoder`` where model and method allow it; else with transformers' and PEFT's layers.
 
     Returns:
-        ``peft.PeftModel`` in which adapters and head, and nothing else, require gradients.
+        ``peft.PeftModel`` in which adapters and head, and nothing else, require gradients; for full fine-tuning the
+        classifier itself, all of which does.
 
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    import torch
     from peft import get_peft_model
 
     torch.manual_seed(cell.seed if seed is None else seed)
-    try:
-        peft_model = get_peft_model(model, lora_config(cell, lora), autocast_adapter_dtype=False)
-    except ValueError as fault:
-        raise base_model.ModelError(
-            f"the model has no modules for the target set {cell.targets!r}: {str(fault).splitlines()[0]}"
-        ) from None
-    if not fused:
+    if cell.method == FULL:
+        decoder.use_plain(model)
+        return _settle_dtypes(model.requires_grad_(True), trainable=True)
+    config = methods.peft_config(cell, lora, linear_layers.read(model))
+    peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    if not (fused and methods.plain_lora(peft_model)):
         decoder.use_plain(peft_model)
     return _settle_dtypes(peft_model, trainable=True)
 
 
 def load_adapters(model, directory):
-    """Put saved adapters and head on a classifier of ``load_classifier``; same logits as when they were saved."""
+    """Put what a cell saved on a classifier of ``load_classifier``; same logits as when it was saved."""
     from peft import PeftModel
 
+    if not Path(directory, "adapter_config.json").exists():
+        return _load_weights(model, directory)
     peft_model = PeftModel.from_pretrained(model, directory, autocast_adapter_dtype=False)
+    if not methods.plain_lora(peft_model):
+        decoder.use_plain(peft_model)
     return _settle_dtypes(peft_model, trainable=False).requires_grad_(False)
+
+
+def _load_weights(model, directory):
+    """Weights of a whole classifier, as full fine-tuning leaves them, in place of a model's own."""
+    from safetensors.torch import load_file
+
+    missing = set(model.state_dict())
+    for file in sorted(Path(directory).glob("*.safetensors")):
+        tensors = load_file(file)
+        model.load_state_dict(tensors, strict=False)
+        missing -= set(tensors)
+    if missing:
+        raise base_model.ModelError(f"{directory} has no weights {min(missing)}; train the cell again.")
+    return model
 
 
 def save_adapters(peft_model, directory, base):
     """Write adapters and head as PEFT does, naming the base by ``base`` (its origin) and not by a local path.
 
-    Adapters are written in the format that they computed in.
+    Adapters are written in the format that they computed in. After full fine-tuning, the whole classifier is written, as
+    transformers does.
     """
+    if not hasattr(peft_model, "peft_config"):
+        peft_model.save_pretrained(directory, safe_serialization=True)
+        return
     for config in peft_model.peft_config.values():
         config.base_model_name_or_path = base["name"]
         config.revision = base["revision"]
-    compute = _compute_dtype(peft_model)
+    compute = _adapters_compute_in(peft_model)
     # copies, because training holds all that it trains in one tensor
     state = {
         name: value.clone() if f".{HEAD}." in name else value.to(compute, copy=True) if "lora_" in name else value
@@ -174,8 +212,17 @@ def save_adapters(peft_model, directory, base):
     }
     # no embedding is trained: PEFT need not ask the hub for its size
     peft_model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False, state_dict=state)
+    records.open_as_others(*Path(directory).glob("*.safetensors"))
     card = Path(directory, "README.md")
     card.unlink(missing_ok=True)  # PEFT's is an empty form
+
+
+def trainable(model):
+    """(trainable, all) parameters of a model of ``add_adapters``, as PEFT counts."""
+    if hasattr(model, "peft_config"):
+        return model.get_nb_trainable_parameters()
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
 def compute_dtype(model):
@@ -184,21 +231,34 @@ def compute_dtype(model):
 
 
 def _compute_dtype(model):
-    """Number format of the frozen matrices that are not quantized (the embedding at least)."""
+    """Number format of the decoder's matrices that are not quantized (the embedding at least)."""
     return next(
         p.dtype
         for name, p in model.named_parameters()
-        if p.dtype.is_floating_point and p.dim() > 1 and "lora_" not in name and f".{HEAD}." not in name
+        if p.dtype.is_floating_point and p.dim() > 1 and "lora_" not in name and not in_head(name)
     )
+
+
+def _adapters_compute_in(peft_model):
+    """Number format that adapters enter the computation in. AdaLoRA's stay float32, since their ranks are scored by the
+    parameters and gradients themselves."""
+
+    return torch.float32 if methods.adaptive(peft_model) else _compute_dtype(peft_model)
+
+
+def in_head(name):
+    """Whether a parameter of that name is part of the classification head."""
+    return f".{HEAD}." in f".{name}"
 
 
 def _settle_dtypes(peft_model, trainable):
     """The head and its pair in float32. Adapters in the format of the computation (no cast of every input), except
     where they are trained by the fused decoder, which rounds its float32 parameters itself."""
-    compute = _compute_dtype(peft_model)
+    dropout.install(peft_model)
+    compute = _adapters_compute_in(peft_model)
     masters = trainable and decoder.fused(peft_model)
     for name, parameter in peft_model.named_parameters():
-        if f".{HEAD}." in name or ("lora_" in name and masters):
+        if in_head(name) or ("lora_" in name and masters):
             parameter.data = parameter.data.float()
         elif "lora_" in name:
             parameter.data = parameter.data.to(compute)
@@ -221,6 +281,7 @@ def set_training(model, training):
 def classify(model, pack):
     """Logits of each text of a pack, float32, shape (texts, classes): the last token's hidden state through the head."""
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
+    dropout.enter(classifier, pack)
     return getattr(classifier, HEAD)(last_hidden_states(classifier, pack).float())
 
 
@@ -232,7 +293,8 @@ def checkpoint_layers(model, count):
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
     if count:
         classifier.gradient_checkpointing_enable({"use_reentrant": False})
-    for index, layer in enumerate(getattr(classifier, classifier.base_model_prefix).layers):
+    decoder_layers = linear_layers.layers_of(getattr(classifier, classifier.base_model_prefix), count_layers(model))
+    for index, layer in enumerate(decoder_layers):
         layer.gradient_checkpointing = index < count
 
 
@@ -263,11 +325,7 @@ def count_parameters(architecture, classes, cell, lora):
     Returns:
         (trainable, all), as PEFT counts: adapters and both copies of the head are in ``all``.
     """
-    import torch
-    from peft import get_peft_model
-    from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    model = linear_layers.build(architecture, classes).requires_grad_(False)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**architecture, num_labels=classes))
-        model.requires_grad_(False)
-        return get_peft_model(model, lora_config(cell, lora)).get_nb_trainable_parameters()
+        return trainable(add_adapters(model, cell, lora, fused=False))

@@ -4,6 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
+PROGRAMS = 512  # that keep every multiprocessor of a large GPU busy
+
 
 @triton.jit
 def _norm(hidden, update, weight, total, rows, rstds, eps, width, ADD: tl.constexpr, BLOCK: tl.constexpr):
@@ -106,6 +108,157 @@ def _expand(packed, code, scales, scale_code, outer_scales, offsets, out, blocks
     tl.store(out + block[:, None] * 64 + tl.arange(0, 64)[None, :], value, mask=inside[:, None])
 
 
+@triton.jit
+def _hashed(pair, key, turn):
+    """32 bits for each row's key and pair of features, of which each has 16 (``dropout``)."""
+    x = pair.to(tl.uint32) * 0x9E3779B1 + key
+    x = x ^ (x >> 16)
+    x = x * 0x7FEB352D
+    x = x ^ (x >> 15) ^ turn
+    x = x * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+@triton.jit
+def _keys(keys, sites, site, row, tokens):
+    inside = row < tokens
+    key = tl.load(keys + row, mask=inside, other=0) ^ tl.load(sites + 2 * site)
+    turn = tl.load(keys + tokens + row, mask=inside, other=0) ^ tl.load(sites + 2 * site + 1)
+    return key.to(tl.uint32, bitcast=True), turn.to(tl.uint32, bitcast=True)
+
+
+@triton.jit(do_not_specialize=["first_site", "second_site"])
+def _drop(
+    x, out, keys, tokens, half, width, threshold, first_site: tl.int32, second_site: tl.int32, scale,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    pair = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    key = (tl.load(keys + row) ^ first_site).to(tl.uint32, bitcast=True)
+    turn = (tl.load(keys + tokens + row) ^ second_site).to(tl.uint32, bitcast=True)
+    bits = _hashed(pair, key, turn)
+    for side in tl.static_range(2):
+        column = pair + side * half
+        inside = (pair < half) & (column < width)
+        value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32) * scale
+        mine = bits >> 16 if side else bits & 0xFFFF
+        value = tl.where(mine >= threshold, value, 0.0)
+        tl.store(out + row * width + column, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _drop_inner(
+    x, down, out, keys, sites, tokens, half, width, rank, ranks, threshold, scale, part,
+    RANK: tl.constexpr, ROWS: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    adapter = tl.program_id(1)
+    key, turn = _keys(keys, sites, adapter, row, tokens)
+    place = row.to(tl.int64)[:, None] * width
+    inner = tl.arange(0, RANK)
+    present = (row < tokens)[:, None]
+    total = tl.zeros((ROWS, RANK), dtype=tl.float32)
+    start = tl.program_id(2) * part
+    for begin in range(0, part, PAIRS):
+        pair = start + begin + tl.arange(0, PAIRS)
+        bits = _hashed(pair[None, :], key[:, None], turn[:, None])
+        for side in tl.static_range(2):
+            column = pair + side * half
+            inside = (pair < half) & (column < width)
+            value = tl.load(x + place + column[None, :], mask=present & inside[None, :], other=0.0)
+            mine = bits >> 16 if side else bits & 0xFFFF
+            value = tl.where(mine >= threshold, value, 0.0)
+            factor = tl.load(
+                down + (adapter * rank + inner)[None, :] * width + column[:, None],
+                mask=inside[:, None] & (inner < rank)[None, :], other=0.0,
+            )  # fmt: skip
+            total = tl.dot(value, factor, total, input_precision="ieee")
+    target = out + (tl.program_id(2) * tokens + row.to(tl.int64))[:, None] * ranks + adapter * rank + inner[None, :]
+    tl.store(target, (total * scale).to(out.dtype.element_ty), mask=present & (inner < rank)[None, :])
+
+
+@triton.jit
+def _sum_parts(parts, out, size, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < size
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for part in tl.static_range(PARTS):
+        total += tl.load(parts + part * size + place, mask=inside, other=0.0)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["second", "third"])
+def _drop_outer(
+    d, x, totals, second: tl.int64, third: tl.int64, keys, sites, tokens, half, width, rank, ranks, threshold,
+    RANK: tl.constexpr, ROWS: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
+    adapter = tl.program_id(1)
+    inner = tl.arange(0, RANK)
+    lower = tl.zeros((RANK, PAIRS), dtype=tl.float32)
+    upper = tl.zeros((RANK, PAIRS), dtype=tl.float32)
+    column = pair + half
+    for begin in range(0, tokens, ROWS):
+        row = begin + tl.arange(0, ROWS)
+        key, turn = _keys(keys, sites, adapter, row, tokens)
+        place = row.to(tl.int64)
+        present = (row < tokens)[:, None]
+        gradient = tl.load(
+            d + place[None, :] * ranks + (adapter * rank + inner)[:, None],
+            mask=(row < tokens)[None, :] & (inner < rank)[:, None], other=0.0,
+        )  # fmt: skip
+        bits = _hashed(pair[None, :], key[:, None], turn[:, None])
+        value = tl.load(x + place[:, None] * width + pair[None, :], mask=present & (pair < half)[None, :], other=0.0)
+        value = tl.where((bits & 0xFFFF) >= threshold, value, 0.0)
+        lower = tl.dot(gradient, value, lower, input_precision="ieee")
+        inside = ((pair < half) & (column < width))[None, :]
+        value = tl.load(x + place[:, None] * width + column[None, :], mask=present & inside, other=0.0)
+        value = tl.where((bits >> 16) >= threshold, value, 0.0)
+        upper = tl.dot(gradient, value, upper, input_precision="ieee")
+    # the totals are apart in memory: given are the distances of the second and third from the first
+    total = totals + tl.where(adapter == 0, 0, tl.where(adapter == 1, second, third)) + inner[:, None] * width
+    inside = (inner < rank)[:, None] & (pair < half)[None, :]
+    target = total + pair[None, :]
+    tl.store(target, tl.load(target, mask=inside, other=0.0) + lower, mask=inside)
+    inside = inside & (column < width)[None, :]
+    target = total + column[None, :]
+    tl.store(target, tl.load(target, mask=inside, other=0.0) + upper, mask=inside)
+
+
+@triton.jit
+def _drop_input_gradient(
+    dx, d, down, keys, sites, tokens, half, width, rank, ranks, threshold,
+    ADAPTERS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    pair = tl.program_id(1) * PAIRS + tl.arange(0, PAIRS)
+    inner = tl.arange(0, RANK)
+    place = row.to(tl.int64)[:, None]
+    present = (row < tokens)[:, None]
+    column = pair + half
+    inside = ((pair < half) & (column < width))[None, :]
+    target = dx + place * width + pair[None, :]
+    lower = tl.load(target, mask=present & (pair < half)[None, :], other=0.0).to(tl.float32)
+    upper = tl.load(target + half, mask=present & inside, other=0.0).to(tl.float32)
+    for adapter in tl.static_range(ADAPTERS):
+        key, turn = _keys(keys, sites, adapter, row, tokens)
+        bits = _hashed(pair[None, :], key[:, None], turn[:, None])
+        gradient = tl.load(
+            d + place * ranks + (adapter * rank + inner)[None, :], mask=present & (inner < rank)[None, :], other=0.0
+        )
+        factor = down + (adapter * rank + inner)[:, None] * width
+        of_rank = (inner < rank)[:, None]
+        value = tl.load(factor + pair[None, :], mask=of_rank & (pair < half)[None, :], other=0.0)
+        value = tl.dot(gradient, value, input_precision="ieee")
+        lower += tl.where((bits & 0xFFFF) >= threshold, value, 0.0)
+        value = tl.load(factor + column[None, :], mask=of_rank & inside, other=0.0)
+        value = tl.dot(gradient, value, input_precision="ieee")
+        upper += tl.where((bits >> 16) >= threshold, value, 0.0)
+    kind = dx.dtype.element_ty
+    tl.store(target, lower.to(kind), mask=present & (pair < half)[None, :])
+    tl.store(target + half, upper.to(kind), mask=present & inside)
+
+
 def _row(width):
     return {"BLOCK": triton.next_power_of_2(width), "num_warps": 8 if width >= 2048 else 4}
 
@@ -169,3 +322,58 @@ def expand(packed, code, scales, scale_code, outer_scales, offsets, out):
         enable_fp_fusion=False,
     )  # fmt: skip
     return out
+
+
+def drop(x, keys, site, threshold, scale):
+    tokens, width = x.shape
+    out, half = torch.empty_like(x), (width + 1) // 2
+    block = min(1024, triton.next_power_of_2(half))
+    _drop[(tokens, triton.cdiv(half, block))](
+        x, out, keys, tokens, half, width, threshold, *site, scale, BLOCK=block, num_warps=4
+    )
+    return out
+
+
+def _padded(rank):
+    """The matrix units take 16 at least."""
+    return max(16, triton.next_power_of_2(rank))
+
+
+def drop_inner(x, down, keys, sites, threshold, scale):
+    """Few tokens would keep few multiprocessors busy, so the features are shared out too, and the parts added in order."""
+    (tokens, width), ranks, adapters = x.shape, len(down), len(sites)
+    rank, half = ranks // adapters, (width + 1) // 2
+    rows, pairs = (64, 64) if tokens >= 2048 else (32, 64)
+    blocks = triton.cdiv(tokens, rows) * adapters
+    parts = max(1, min(16, PROGRAMS // blocks, half // (4 * pairs)))
+    part = pairs * triton.cdiv(triton.cdiv(half, pairs), parts)
+    parts = triton.cdiv(half, part)
+    out = x.new_empty(tokens, ranks)
+    target = out if parts == 1 else torch.empty(parts, tokens, ranks, dtype=torch.float32, device=x.device)
+    _drop_inner[(triton.cdiv(tokens, rows), adapters, parts)](
+        x, down, target, keys, sites, tokens, half, width, rank, ranks, threshold, scale, part,
+        RANK=_padded(rank), ROWS=rows, PAIRS=pairs, num_warps=4, num_stages=3,
+    )  # fmt: skip
+    if parts > 1:
+        _sum_parts[(triton.cdiv(out.numel(), 1024),)](target, out, out.numel(), PARTS=parts, BLOCK=1024, num_warps=4)
+    return out
+
+
+def drop_outer(d, x, totals, keys, sites, threshold):
+    tokens, width = x.shape
+    half, (rank, _) = (width + 1) // 2, totals[0].shape
+    second, third = ((total.data_ptr() - totals[0].data_ptr()) // 4 for total in (totals + 2 * totals[-1:])[1:3])
+    _drop_outer[(triton.cdiv(half, 32), len(totals))](
+        d, x, totals[0], second, third, keys, sites, tokens, half, width, rank, d.shape[1], threshold,
+        RANK=_padded(rank), ROWS=64, PAIRS=32, num_warps=4, num_stages=3,
+    )  # fmt: skip
+
+
+def drop_input_gradient(dx, d, down, keys, sites, threshold):
+    (tokens, width), ranks, adapters = dx.shape, len(down), len(sites)
+    half, rank, rows, pairs = (width + 1) // 2, ranks // adapters, 32, 64
+    _drop_input_gradient[(triton.cdiv(tokens, rows), triton.cdiv(half, pairs))](
+        dx, d, down, keys, sites, tokens, half, width, rank, ranks, threshold,
+        ADAPTERS=adapters, RANK=_padded(rank), ROWS=rows, PAIRS=pairs, num_warps=4,
+    )  # fmt: skip
+    return dx

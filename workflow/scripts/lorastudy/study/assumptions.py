@@ -13,15 +13,16 @@ def table(settings, file=FILE):
         settings: the configuration's blocks by name (plain dictionaries).
 
     Returns:
-        data frame with the columns ``COLUMNS``, all text. ``basis`` is ``stated``, ``derived`` or ``assumed``;
-        ``paper`` is what the paper has (``not stated`` for an assumption), ``value`` what this study has. ``key`` is the
+        data frame with the columns ``COLUMNS``, all text. ``basis`` is ``stated``, ``derived``, ``contradictory``
+        or ``assumed``; ``paper`` is what the paper has (both readings where it contradicts itself, ``not stated`` for an
+        assumption), ``value`` what this study has. ``key`` is the
         configuration's (``block.key``), empty where the value is no setting.
     """
     import pandas as pd
     import yaml
 
     rows = []
-    for entry in yaml.safe_load(file.read_text()):
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
         key = entry.get("key", "")
         if key and "instead" in entry and _look_up(settings, key) is None:
             key = entry["instead"]

@@ -12,7 +12,10 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from lorastudy.study.errors import StudyError
+
 LIBRARY = Path(__file__).resolve().parents[1]
+REPOSITORY = LIBRARY.parents[2]
 PACKAGES = (
     "torch",
     "transformers",
@@ -24,9 +27,19 @@ PACKAGES = (
     "scikit-learn",
     "snakemake",
 )
+GIT_VARIABLES = {  # by which git finds a repository, its files and its objects (git(1), "The Git Repository")
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_CEILING_DIRECTORIES",
+}
 
 
-class PlaceError(ValueError):
+class PlaceError(StudyError):
     """A place that results cannot be written to."""
 
 
@@ -53,7 +66,7 @@ def write_json(path, content):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
         file.flush()
@@ -75,8 +88,16 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
+def open_as_others(*paths):
+    """Give files the permissions that any new file has: safetensors makes its own for their owner alone."""
+    mask = os.umask(0o077)  # can only be read by setting it
+    os.umask(mask)
+    for path in paths:
+        os.chmod(path, 0o666 & ~mask)
+
+
 def read_json(path):
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def provenance(config, seed, fingerprints):
@@ -101,17 +122,27 @@ def provenance(config, seed, fingerprints):
 
 
 def git_state():
-    """Commit of the pipeline and whether files differed from it; both null outside a git checkout."""
+    """Commit of the pipeline and whether files differed from it; both null where it is no git checkout of its own.
+
+    So it is null in a repository that the pipeline was unpacked in: that one's commit says nothing about the pipeline.
+    """
+    nothing = {"git_commit": None, "git_dirty": None}
     try:
+        if Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve() != REPOSITORY:
+            return nothing
         commit = _git("rev-parse", "HEAD").strip()
-        dirty = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
+        return {"git_commit": commit, "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no").strip())}
     except (OSError, subprocess.CalledProcessError):
-        commit = dirty = None
-    return {"git_commit": commit, "git_dirty": dirty}
+        return nothing
 
 
 def _git(*arguments):
-    return subprocess.run(["git", "-C", str(LIBRARY), *arguments], capture_output=True, text=True, check=True).stdout
+    # no variable may point to another repository, as within git's own hooks
+    environment = {name: value for name, value in os.environ.items() if name not in GIT_VARIABLES}
+    command = ["git", "-C", str(LIBRARY), *arguments]
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True, env=environment
+    ).stdout
 
 
 def hardware():
@@ -139,7 +170,7 @@ def hardware():
 
 def cpu_name():
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -148,7 +179,7 @@ def cpu_name():
 def _driver():
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -165,7 +196,7 @@ def code_fingerprint():
     """Hash of what this library does. Comments, docstrings and layout do not enter it, so that editing them reruns nothing."""
     digest = hashlib.sha256()
     for path in sorted(LIBRARY.rglob("*.py")):
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if (

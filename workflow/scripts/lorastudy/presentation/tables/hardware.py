@@ -7,7 +7,7 @@ from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import significant, whole
 from lorastudy.presentation.tables.inputs import NAMES, PAPER_MODEL, STATED
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import paper
+from lorastudy.study import paper, reconstruction
 
 
 def hardware(inputs):
@@ -120,6 +120,7 @@ def hardware(inputs):
             f"Paper: {stated.hardware.iloc[0]}; it gives one value for both target sets and does not say for how many "
             "texts or which r and alpha, so that differences of time also hold those of the work done."
         )
+        notes.append(reconstruction.Reconstruction.committed().sentence())
         if inputs.model != PAPER_MODEL:
             notes.append("This study's model is not the paper's: its differences compare unlike work.")
     notes.append(footnotes.study(inputs))

@@ -1,15 +1,12 @@
 """The paper's Tables 2 and 3: memory by number format and by method."""
 
-import json
-from dataclasses import dataclass
-
 import numpy as np
 
 from lorastudy.planning import memory
 from lorastudy.presentation.tables.formatting import number, signed
 from lorastudy.presentation.tables.inputs import CLASSES, PAPER_MODEL, STATED
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import paper, settings
+from lorastudy.study import architecture, grid, paper
 
 
 def by_dtype(inputs):
@@ -18,9 +15,9 @@ def by_dtype(inputs):
 
     stated, computed = paper.table(2, inputs.directory), paper.memory_by_dtype().set_index("use")
     allocated = {
-        "fp32_gib": memory.base(_architecture(), False, "float32") / memory.GIB,
-        "fp16_gib": memory.base(_architecture(), False, "float16") / memory.GIB,
-        "int4_gib": memory.base(_architecture(), True, "bfloat16") / memory.GIB,
+        "fp32_gib": memory.base(architecture.named(architecture.PAPER), False, "float32") / memory.GIB,
+        "fp16_gib": memory.base(architecture.named(architecture.PAPER), False, "float16") / memory.GIB,
+        "int4_gib": memory.base(architecture.named(architecture.PAPER), True, "bfloat16") / memory.GIB,
     }
     rows = [
         {
@@ -78,8 +75,8 @@ def by_method(inputs):
     rows = []
     for row in stated.to_dict("records"):
         method, dtype = TABLE3_CELLS[row["type"]]
-        cell = _Cell(method, "all-linear", paper.MEMORY_RANK)
-        need = memory.training(_architecture(), CLASSES, cell, tokens, dtype=dtype).as_gib()
+        cell = grid.Cell(method, "all-linear", paper.MEMORY_RANK, paper.MEMORY_RANK, 0)
+        need = memory.training(architecture.named(architecture.PAPER), CLASSES, cell, tokens, dtype=dtype).as_gib()
         allocated = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
         allocated["activations and buffers"] = need["total"] - sum(allocated.values())
         allocated["total"] = need["total"]
@@ -132,17 +129,6 @@ def by_method(inputs):
         notes,
         ("type", "component"),
     )
-
-
-@dataclass(frozen=True)
-class _Cell:
-    method: str
-    targets: str
-    r: int
-
-
-def _architecture():
-    return json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
 
 
 def _micro_batch(inputs):

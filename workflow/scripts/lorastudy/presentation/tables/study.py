@@ -112,9 +112,9 @@ def assumptions(inputs):
         }
     )
     notes = [
-        "Stated: in the paper's tables, headings or abstract. Derived: follows from what they state. Assumed: not in "
-        "them; the body text is not at hand. Reasons are those for the values of the paper's study "
-        "(the repository's config.yaml).",
+        "Stated: in the paper's text or tables. Derived: follows from what they state. Contradictory: the paper says one "
+        "thing here and another there; both are given. Assumed: not in it. Reasons are those for the values of the paper's "
+        "study (the repository's config.yaml).",
     ]
     return Table("What this study takes from the paper, and what it assumes.", frame, shown, notes, tuple(shown))
 

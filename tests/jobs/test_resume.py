@@ -8,7 +8,7 @@ import pytest
 from lorastudy.jobs import lease
 from lorastudy.study.settings import REPOSITORY
 
-HOLD = "import sys, time; sys.path.insert(0, {scripts!r}); from lorastudy.jobs import lease; lease.Lease({name!r}, {directory!r}).acquire(); time.sleep(60)"
+HOLD = "import time; from lorastudy.jobs import lease; lease.Lease({name!r}, {directory!r}).acquire(); time.sleep(60)"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def hold(study):
 
     def start(name):
         directory = study / lease.DIRECTORY
-        code = HOLD.format(scripts=str(REPOSITORY / "workflow" / "scripts"), name=name, directory=str(directory))
+        code = HOLD.format(name=name, directory=str(directory))
         running.append(subprocess.Popen([sys.executable, "-c", code]))
         end = time.monotonic() + 30
         while not (directory / f"{name}.json").exists() and time.monotonic() < end:
@@ -38,14 +38,14 @@ def hold(study):
         process.wait()
 
 
-def take_up(study, *arguments):
-    command = [sys.executable, "workflow/scripts/take_up.py", "-d", study, *arguments, "-n", "--quiet"]
+def resume(study, *arguments):
+    command = [sys.executable, "workflow/scripts/resume.py", "-d", study, *arguments, "-n", "--quiet"]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_it_waits_for_an_orphan(study, hold):
     orphan = hold("a_cell")
-    up = take_up(study)
+    up = resume(study)
     assert f"Waiting for a_cell: process {orphan.pid}" in up.stdout.readline()
     assert up.poll() is None
     orphan.kill()
@@ -57,7 +57,7 @@ def test_it_waits_for_an_orphan(study, hold):
 
 def test_it_ends_an_orphan_on_request(study, hold):
     orphan = hold("a_cell")
-    up = take_up(study, "--cancel")
+    up = resume(study, "--cancel")
     assert "Ending a_cell" in up.communicate()[0]
     assert up.returncode == 0
     assert orphan.wait() == -15
@@ -65,12 +65,12 @@ def test_it_ends_an_orphan_on_request(study, hold):
 
 def test_it_leaves_a_living_snakemake_alone(study, hold):
     hold("snakemake")
-    up = take_up(study)
+    up = resume(study)
     assert "Snakemake still runs this study" in up.communicate()[0]
     assert up.returncode == 2
 
 
 def test_a_directory_that_is_no_study_is_told(tmp_path):
-    up = take_up(tmp_path)
+    up = resume(tmp_path)
     assert "has no config.yaml" in up.communicate()[0]
     assert up.returncode == 2
