@@ -17,7 +17,9 @@ def allowed(rule):
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule.get("type", "")
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    text = " or ".join({"null": "empty", "array": "list", "object": "entries by name"}.get(kind, kind) for kind in kinds)
+    text = " or ".join(
+        {"null": "empty", "array": "list", "object": "entries by name"}.get(kind, kind) for kind in kinds
+    )
     if text == "list":
         return f"list of {allowed(rule['items'])}"
     limits = [

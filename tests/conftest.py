@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # For the processes that tests start; pytest itself has it from pyproject.toml. This clone's library, also where the
@@ -63,11 +64,21 @@ def snakemake():
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory, snakemake):
-    """The tiny study of ``.test/``, run to its end. Tests that change it work on a copy (``copy_study``)."""
-    directory = tmp_path_factory.mktemp("study")
-    for name in ("config.yaml", "reviews.csv"):
-        shutil.copy(REPOSITORY / ".test" / name, directory / name)
-    snakemake("-d", directory, "--cores", 2)
+    """The tiny study of ``.test/``, run to its end. Tests that change it work on a copy (``copy_study``).
+
+    Where several processes test side by side (pytest-xdist), one of them runs it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory, finished = base / "finished-study", base / "finished-study.done"
+    with FileLock(base / "finished-study.lock"):
+        if not finished.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            for name in ("config.yaml", "reviews.csv"):
+                shutil.copy(REPOSITORY / ".test" / name, directory / name)
+            snakemake("-d", directory, "--cores", 2)
+            finished.touch()
     return directory
 
 

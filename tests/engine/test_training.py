@@ -137,9 +137,9 @@ def test_a_cell_that_shares_its_gpu_is_recorded_with_an_equal_part_of_the_energy
     monkeypatch.setattr(energy, "Meter", lambda: meter)
     adapted, progress = run(tiny_base, texts, labels, log_every_steps=7)
     record = finetune_cell.measured(adapted, progress, 1)
-    assert record["gpu_processes"] == pytest.approx(3)
-    assert record["energy_kwh"] == pytest.approx(2 / 3)
-    assert record["energy_reason"] == energy.PART
+    assert record.gpu_processes == pytest.approx(3)
+    assert record.energy_kwh == pytest.approx(2 / 3)
+    assert record.energy_reason == energy.PART
 
 
 def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_base, texts, labels, monkeypatch):
@@ -147,7 +147,7 @@ def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_b
         energy, "Meter", lambda: SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: 1)
     )
     record = finetune_cell.measured(*run(tiny_base, texts, labels), 1)
-    assert (record["gpu_processes"], record["energy_kwh"], record["energy_reason"]) == (1, 2, None)
+    assert (record.gpu_processes, record.energy_kwh, record.energy_reason) == (1, 2, None)
 
 
 def test_small_updates_reach_bfloat16_adapters(tiny_base):

@@ -120,7 +120,7 @@ def test_experts_are_refused_and_attention_is_not(family):
         linear_layers.trainable_parameters(config(family, EXPERTS[family]), 5, cell("attention"), "paper") == attention
     )
     with pytest.raises(ModelError, match="all-linear") as caught:
-        linear_layers.check(config(family, EXPERTS[family]), [cell("mlp"), cell("all-linear"), cell("attention")])
+        linear_layers.require(config(family, EXPERTS[family]), [cell("mlp"), cell("all-linear"), cell("attention")])
     assert len(str(caught.value).splitlines()) == 2
 
 

@@ -1,24 +1,13 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
-import os
-import sys
-from pathlib import Path
-
 from snakemake.cli import get_argument_parser
-
-# This clone's library, whatever the environment has installed; jobs inherit it.
-SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
-sys.path.insert(0, SCRIPTS)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [SCRIPTS, os.environ.get("PYTHONPATH")])
-)
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import architecture, command, configuration, grid, records, settings
+from lorastudy.study import command, configuration, grid, records, settings
 from lorastudy.study.errors import StudyError
 
 
@@ -75,15 +64,8 @@ ONLY_PAPER = command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
 
 
-def check_targets():
-    """Whether the base model has the linear layers that the grid names; once it is fetched, where it is not here yet."""
-    base = architecture.of_study(SETTINGS.model)
-    if not base.assumed and linear_layers.countable(base.config):
-        checked(linear_layers.check, base.config, CELLS.values())
-
-
 if not AS_IT_IS:
-    check_targets()
+    checked(linear_layers.check, SETTINGS.model, CELLS.values())
 
 
 # Where snakemake runs: what needs its network, and what takes less time than a job would wait.

@@ -9,13 +9,16 @@ RESULTS = {
 }
 TABLES = [
     *expand(
-        "paper_tables/{table}.{format}", table=tables.names(SETTINGS.study.paper), format=tables.FORMATS
+        "paper_tables/{table}.{format}",
+        table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
+        format=tables.FORMATS,
     ),
     "paper_tables/numbers.tex",
 ]
+FIGURE_NAMES = figures.names(SETTINGS.grid, SETTINGS.study.paper)
 FIGURES = expand(
     "figures/{figure}.{format}",
-    figure=figures.names(SETTINGS.grid),
+    figure=FIGURE_NAMES,
     format=figures.FILES.values(),
 )
 

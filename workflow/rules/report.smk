@@ -10,11 +10,14 @@ localrules:
 rule make_report:
     input:
         **RESULTS,
-        captions=expand("figures/{figure}.txt", figure=figures.names(SETTINGS.grid)),
+        captions=expand("figures/{figure}.txt", figure=FIGURE_NAMES),
         details="results/details.json",
-        figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
-        tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
+        tables=expand(
+            "paper_tables/{table}.csv",
+            table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
+        ),
     output:
         "report.html",
     log:
@@ -23,6 +26,7 @@ rule make_report:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        configuration=CONFIGURED.as_dict(),
         code=code_of_library,
         page=templates_of_page,
     message:

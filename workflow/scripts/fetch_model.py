@@ -8,7 +8,7 @@ from lorastudy.study import grid, settings
 def main(block, output, config):
     """Fetch it, and end here if it has not the linear layers that cells of the configuration are to train."""
     base_model.fetch(settings.Model(**block), output)
-    linear_layers.check(base_model.architecture_of(output), grid.cells(settings.load(config).grid).values())
+    linear_layers.require(base_model.architecture_of(output), grid.cells(settings.load(config).grid).values())
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import watch
-from lorastudy.jobs import attempts, progress
-from lorastudy.study import grid
+from lorastudy.jobs import attempts, logs, progress
+from lorastudy.study import configuration, grid
 from lorastudy.study.settings import REPOSITORY
 
 LOG = Path("logs", "snakemake.log")
-CLAIMS = Path("paper_tables", "claims.csv")
+VERDICTS = (Path("paper_tables", "claims.csv"), Path("paper_tables", "questions.csv"))
+NOT_COVERED = "not covered"  # the verdict on a claim about cells that a study does not have
 EVERY = 2.0  # seconds between two looks
 TAIL = 15  # lines of Snakemake's words that are shown where no job says what failed
 MARKS = {"supported": "green", "contradicted": "red"}  # verdicts, by the colour that they have
@@ -31,18 +32,34 @@ PRODUCTS = (  # of a study, and what to begin with
 )
 
 
-def main(directory, arguments):
-    """Run the study in ``directory`` with Snakemake's ``arguments``; returns Snakemake's exit status."""
+def main(directory, configured, arguments):
+    """Run the study in ``directory`` with Snakemake's ``arguments``; returns Snakemake's exit status.
+
+    Args:
+        configured: ``configuration.Configuration``.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)
-    study = watch.study_in(directory)
+    study = watch.study_in(directory, configured)
     os.chdir(directory)
     LOG.parent.mkdir(exist_ok=True)
     begun = attempts.now()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", Path.cwd()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        REPOSITORY / "Snakefile",
+        "--directory",
+        Path.cwd(),
+    ]
     with LOG.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen([*command, *arguments], cwd=REPOSITORY, stdout=log, stderr=log)
+        # options at the end, for they take all that follows for values
+        process = subprocess.Popen(
+            [*command, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log
+        )
         signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
             follow(console, study, process)
@@ -54,7 +71,7 @@ def main(directory, arguments):
         console.print("\n".join(what_failed(begun)), soft_wrap=True, markup=False)
         console.print(f"All that Snakemake said is in {os.path.join(directory, LOG)}.", style="dim", soft_wrap=True)
     else:
-        console.print(verdicts(CLAIMS))
+        console.print(verdicts(VERDICTS))
         for name, path, what in PRODUCTS:
             console.print(f"{name + ':':9}{os.path.join(directory, path):30} ({what})", markup=False)
     return status
@@ -90,24 +107,40 @@ def what_failed(begun):
     return ["Not finished:", *lines] if lines else LOG.read_text(encoding="utf-8").splitlines()[-TAIL:]
 
 
-def verdicts(path):
-    """The claims of a study with their verdicts, as a table for the terminal."""
+def verdicts(paths):
+    """The paper's claims and the questions of a study with their verdicts, as a table for the terminal.
+
+    Args:
+        paths: their CSV files. Claims that the study has no cells for are only counted.
+    """
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("verdict", "claim", "found", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_lines=False)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            verdict = row["verdict"]
-            table.add_row(f"[{MARKS.get(verdict, 'yellow')}]{verdict}[/]", row["statement"], row["found"])
+    rows = []
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file)
+    table = Table("verdict", "claim", "found", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for row in rows:
+        if row["verdict"] != NOT_COVERED:
+            colour = MARKS.get(row["verdict"], "yellow")
+            table.add_row(f"[{colour}]{row['verdict']}[/]", escape(row["statement"]), escape(row["found"]))
+    if left := sum(row["verdict"] == NOT_COVERED for row in rows):
+        table.caption, table.caption_justify = (
+            f"{left} more claims are about cells that this study does not have.",
+            "left",
+        )
     return table
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", help="the study")
+    configuration.add_options(parser)
     known, others = parser.parse_known_args()
+    logs.any_terminal()
     try:
-        sys.exit(main(known.directory, others))
+        sys.exit(main(known.directory, configuration.Configuration.of_options(known), others))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -78,7 +78,7 @@ def ratio(cells, column):
     value = float(np.exp(of_condition.mean())) if len(of_condition) else np.nan
     count, seeds = len(of_condition), int(pairs.seed.nunique())
     if column in TIMES and count and not pairs.alone.any():
-        shared = crowd(cells[cells.status.eq("finished")])
+        shared = crowd(cells[cells.status.isin(collapse.RAN)])
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds, shared)
     if count < 2:
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from lorastudy.inputs.base_model import ModelError
+from lorastudy.study import architecture as architectures
 from lorastudy.study.grid import ALL_LINEAR, ATTENTION, CONTROLS, FULL, HEAD_ALONE, MLP
 
 ADALORA_START = 1.5  # rank at which AdaLoRA begins over the one it ends at (Zhang et al. 2023, section 4)
@@ -259,8 +260,23 @@ def short(decoder, chosen):
     return list(ends)
 
 
-def check(architecture, cells):
-    """Find out before any job whether a model has what the cells' target sets name.
+def check(model, cells, study_directory="."):
+    """Find out before any job whether the base model has what the cells' target sets name, if it is here already.
+
+    Args:
+        model: ``settings.Model``.
+        cells: ``grid.Cell``.
+
+    Raises:
+        ModelError: one line a target set that it has not.
+    """
+    base = architectures.of_study(model, study_directory)
+    if not base.assumed and countable(base.config):
+        require(base.config, cells)
+
+
+def require(architecture, cells):
+    """The same of a model's configuration.
 
     Args:
         architecture: the model's configuration as a dictionary.

@@ -11,16 +11,12 @@ from dataclasses import asdict, dataclass
 STANDARD = "standard"
 ATTENTION, MLP, ALL_LINEAR = TARGETS = ("attention", "mlp", "all-linear")  # sets that every decoder has
 HEAD_ALONE, FULL = CONTROLS = ("head", "full")
-METHODS = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "dora": "DoRA",
-    "adalora": "AdaLoRA",
-    HEAD_ALONE: "head alone",
-    FULL: "full fine-tuning",
-}
+ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "adalora": "AdaLoRA"}
+METHODS = ADAPTERS | {HEAD_ALONE: "head alone", FULL: "full fine-tuning"}
+CELL, CONTROL, BASELINE = "cell", "control", "baseline"  # kinds of results
 ADALORA_STEPS = 3  # optimizer steps at least: one to score the ranks, one to share them out, one with what is left
-AXES = ("r", "alpha")  # along which the lines of a grid run
+SYMBOLS = {"r": "r", "alpha": "α"}
+AXES = tuple(SYMBOLS)  # along which the lines of a grid run
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,11 @@ class Cell:
         adapters = "" if self.method in CONTROLS else f"_{self.targets}_r{self.r}_a{self.alpha:g}"
         return f"{self.method}{adapters}{rate}{scaling}_s{self.seed}"
 
+    @property
+    def kind(self):
+        """``cell``, a point of the grid, or ``control``."""
+        return CONTROL if self.method in CONTROLS else CELL
+
     def training_overrides(self):
         """The keys of the configuration's block ``training`` that this cell has values of its own for."""
         return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
@@ -100,6 +101,19 @@ class Line:
         if len({alpha for _, alpha in self.points}) == 1:
             return "alpha", self.points[0][1]
         return "ratio", _ratio(self.points[0][1] / self.points[0][0])
+
+    @property
+    def words(self):
+        """What r or alpha follows, in words: ``α = 2 r``, ``α = 32``, ``r = 8``, ``every r with every α``."""
+        if self.held is None:
+            return "every r with every α"
+        name, value = self.held
+        return f"α = {value:g} r" if name == "ratio" else f"{SYMBOLS[name]} = {value:g}"
+
+    def holds(self, rows):
+        """Which rows of a data frame with the columns ``r`` and ``alpha`` are on the line, as a list of booleans."""
+        points = frozenset(self.points)  # by hash, for a control has neither r nor alpha to compare
+        return [point in points for point in zip(rows.r, rows.alpha)]
 
     def along(self, axis):
         """The lines within this one along which ``axis`` (``r`` or ``alpha``) varies alone.

@@ -121,7 +121,9 @@ def _costs(study):
         found = ratios.ratio(study.cells, column)
         low, high = sorted(side * math.log(end) for end in (found.low, found.high))
         verdict = verdicts.SUPPORTED if low > 0 else verdicts.CONTRADICTED if high < 0 else verdicts.UNDECIDED
-        decided = "t on logarithms of matched ratios: by the side of 1 that the interval is on"
+        decided = (
+            "t on logarithms of matched ratios, each the mean of its seeds: by the side of 1 that the interval is on"
+        )
         yield stated.of_ratio(which, found, verdict, decided, (1.0,))
 
 

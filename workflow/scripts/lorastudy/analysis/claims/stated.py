@@ -46,7 +46,7 @@ def ratio(claim, part, study):
     )
     bounds = (number / RATIO_MARGIN, number * RATIO_MARGIN)
     decided = (
-        f"t on logarithms of matched ratios: an interval within {bounds[0]:.3g} to {bounds[1]:.3g} (a factor of "
+        f"t on logarithms of matched ratios, each the mean of its seeds: an interval within {bounds[0]:.3g} to {bounds[1]:.3g} (a factor of "
         f"{RATIO_MARGIN:g}) supports it, one beyond contradicts it"
     )
     answer = equivalence.answer(*ends, math.log(RATIO_MARGIN))
@@ -59,13 +59,18 @@ def of_ratio(which, found, verdict, decided, bounds, more=""):
     if not found.pairs:
         reason = "No LoRA and QLoRA run that differ in the method alone on the same device."
         return Row(**which, verdict=verdicts.NOT_COVERED, found=reason, unit="ratio", checks=1)
-    around = words.ratio_interval(found.low, found.high, bounds)
-    if math.isnan(found.low):
-        around = f"(no interval: {f'{found.shared} processes on a GPU at a time' if found.shared else 'one pair'})"
+    text = f"QLoRA over LoRA {found.value:.3g} {{around}} over {words.count(found.pairs, 'matched pair')}"
+    if found.shared:
+        text = text.format(around="(no interval)")
+        text += f", {found.shared} processes at a time on one GPU; times of runs side by side decide nothing"
+    elif math.isnan(found.low):
+        text = text.format(around="(one pair, no interval)")
+    else:
+        text = text.format(around=words.ratio_interval(found.low, found.high, bounds))
     return Row(
         **which,
         verdict=verdict,
-        found=f"QLoRA over LoRA {found.value:.3g} {around} over {words.count(found.pairs, 'matched pair')}{more}.",
+        found=f"{text}{more}.",
         value=found.value,
         low=found.low,
         high=found.high,

@@ -67,11 +67,7 @@ def _sweeps(results):
         marker, joined = (
             (".", "none") if line.varies == "both" else (MARKERS[index % len(MARKERS)], JOINED[line.varies])
         )
-        name = (
-            "every r with every α"
-            if line.varies == "both"
-            else f"{panels.SYMBOLS[line.varies]} varies at {panels.held(line)}"
-        )
+        name = line.words if line.varies == "both" else f"{panels.SYMBOLS[line.varies]} varies at {line.words}"
         sweeps.append((marker, joined, name, line))
     return sweeps
 

@@ -4,12 +4,29 @@ A method has a colour, a fill and a line style, a target set a marker, a baselin
 in grey keeps. matplotlib is imported inside of functions, for the workflow reads the figures' names without it.
 """
 
+import importlib.util
 import math
+import os
 import textwrap
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastudy.study import settings
+from lorastudy.study.grid import ADAPTERS
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
-METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
-TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
+METHODS = ADAPTERS
+
+
+class _Named(dict):
+    """Words for names, of which those of the configuration are their own."""
+
+    def __missing__(self, name):
+        return name
+
+
+TARGETS = _Named({"attention": "attention", "all-linear": "all linear layers", "mlp": "MLP"})
 BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
 STATUSES = {  # of cells and baselines without numbers, or with those of chance
     "collapsed": "at chance",
@@ -20,8 +37,18 @@ STATUSES = {  # of cells and baselines without numbers, or with those of chance
 }
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
-MARKERS = {"attention": "o", "all-linear": "s"}
-LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
+SCORES = METRICS | {"precision": "Precision, weighted", "recall": "Recall, weighted"}  # those of the paper
+MARKERS = {"attention": "o", "all-linear": "s", "mlp": "^"}
+FURTHER = ("v", "D", "P", "X", "<", ">", "p", "h", "*")  # markers of the configuration's target sets, in their order
+COLOURS = {"dora": "#009E73", "adalora": "#CC79A7"}  # Okabe and Ito 2008, as the configuration's own by default
+LINES = {
+    "lora": "-",
+    "qlora": (0, (4, 1.5)),
+    "dora": (0, (5, 1, 1, 1)),
+    "adalora": (0, (3, 1, 1, 1, 1, 1)),
+    "head": (0, (6, 2)),
+    "prompt": (0, (1, 1.5)),
+}
 HOLES = {"collapsed": "X", "diverged": "x", "missing": "+", "stale": "1"}  # markers
 DARK = "#222222"
 STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
@@ -55,7 +82,48 @@ RC = {
     "legend.columnspacing": 1.4,
     "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse type 3
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names of classes mean themselves, $ and _ and ^ included
 }
+
+
+@contextmanager
+def alone():
+    """matplotlib as it comes, with ``RC``: neither a user's matplotlibrc nor MPLBACKEND changes a figure.
+
+    They are read when matplotlib is imported; of the files, the current directory's goes before the one that a variable
+    names, and that one before those of the home directory.
+    """
+    os.environ.pop("MPLBACKEND", None)
+    package = Path(importlib.util.find_spec("matplotlib").origin).parent
+    os.environ["MATPLOTLIBRC"] = str(package / "mpl-data" / "matplotlibrc")
+    with chdir(Path(__file__).parent):
+        import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+def short(names, longest):
+    """Names of classes as labels of at most ``longest`` characters, letter by letter; and what explains them.
+
+    A name in a script that the font lacks, or that cut short would be another's, is replaced by its number.
+
+    Returns:
+        list of labels, all different; a sentence for the caption that gives the names behind them, or nothing.
+    """
+    from matplotlib import font_manager, ft2font
+
+    known = ft2font.FT2Font(font_manager.findfont(RC["font.family"])).get_charmap()
+    whole = [" ".join(str(name).split()) or "(empty)" for name in names]
+    cut = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in whole]
+    labels = [
+        f"class {number}" if cut.count(label) > 1 or any(ord(letter) not in known for letter in label) else label
+        for number, (name, label) in enumerate(zip(whole, cut), 1)
+    ]
+    changed = [f"{label} is “{name}”" for label, name in zip(labels, whole) if label != name]
+    return labels, f"Names that the figure abbreviates: {', '.join(changed)}." if changed else ""
 
 
 def subplots(rows, columns, width, height, **options):
@@ -81,17 +149,30 @@ def title(axes, text, columns, **look):
 
 def colour(look, name):
     """Colour of a method or baseline by the configuration's block ``figures``."""
-    return {"lora": look.lora_colour, "qlora": look.qlora_colour}.get(name, look.baseline_colour)
+    return ({"lora": look.lora_colour, "qlora": look.qlora_colour} | COLOURS).get(name, look.baseline_colour)
+
+
+@dataclass(frozen=True)
+class Look(settings.Figures):
+    """The configuration's block ``figures``, and the target sets that are drawn."""
+
+    targets: tuple = ()
+
+
+def marker(look, targets):
+    """Marker of a target set."""
+    own = [name for name in getattr(look, "targets", ()) if name not in MARKERS]
+    return MARKERS[targets] if targets in MARKERS else FURTHER[own.index(targets) % len(FURTHER)]
 
 
 def mark(look, method, targets):
     """Keywords of a point of this method (colour, fill) and target set (shape)."""
     edge = colour(look, method)
     return {
-        "marker": MARKERS[targets],
+        "marker": marker(look, targets),
         "color": edge,
         "markeredgecolor": edge,
-        "markerfacecolor": edge if method == "lora" else "white",
+        "markerfacecolor": "white" if method in {"qlora", "adalora"} else edge,
     }
 
 
@@ -204,6 +285,8 @@ def singles(axes, x, y, colour):
 def crosses(axes, x, statuses, colour, level):
     """A mark above the lower edge at each ``x`` whose cell has no value; those of another ``level`` are higher up."""
     for place, status in zip(x, statuses):
+        if status not in HOLES:  # the legend names it
+            continue
         axes.plot(
             [float(place)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
             color=colour, linestyle="none", label=f"_{status}",

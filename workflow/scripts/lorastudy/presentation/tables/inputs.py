@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.analysis.claims import verdicts
+from lorastudy.study import paper
+from lorastudy.study.grid import ADAPTERS
 
-PAPER_MODEL = "meta-llama/Meta-Llama-3-8B"
+PAPER_MODEL = paper.MODEL
 CLASSES = 5
 STATED = ["paper", "reproduced", "difference"]
-NAMES = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
+NAMES = ADAPTERS | {
     "attention": "attention",
     "all-linear": "all-linear",
     "head": "untrained head",
