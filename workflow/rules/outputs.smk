@@ -10,7 +10,7 @@ RESULTS = {
 TABLES = [
     *expand(
         "paper_tables/{table}.{format}",
-        table=tables.names(SETTINGS.study.paper),
+        table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
         format=tables.FORMATS,
     ),
     "paper_tables/numbers.tex",

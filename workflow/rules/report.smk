@@ -15,7 +15,8 @@ rule make_report:
         figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
         tables=expand(
-            "paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)
+            "paper_tables/{table}.csv",
+            table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
         ),
     output:
         "report.html",

@@ -32,6 +32,10 @@ def write(cell_directory, card_file, output, study_name):
     measured, trained = (records.read_json(cell_directory / f"{name}.json") for name in ("metrics", "training"))
     if measured["status"] != "finished":
         raise PublishError(f"{cell_directory.name} is {measured['status']}; choose a finished cell.")
+    if not (cell_directory / "adapter" / "adapter_config.json").exists():
+        raise PublishError(
+            f"{cell_directory.name} is a whole model and no adapter; {cell_directory / 'adapter'} has it as transformers reads it."
+        )
     data = records.read_json(card_file)
     output.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.json", "training.json"):
