@@ -21,7 +21,7 @@ sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 import numpy as np  # noqa: E402
 import simulation  # noqa: E402
 from lorastudy.analysis import comparisons, contrasts  # noqa: E402
-from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions  # noqa: E402
+from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated  # noqa: E402
 from lorastudy.study import grid, records  # noqa: E402
 from simulation import INTERACTING, NO_SCATTER, World  # noqa: E402
 
@@ -203,8 +203,8 @@ def _questions(cells, world):
 
 def _other_claims(world):
     """Claims that are no contrasts of cells; ``time`` and ``memory`` are there as the paper's, not as questions."""
-    close = {name: abs(np.log(ratio / stated)) < np.log(judging.RATIO_MARGIN)
-             for name, ratio, stated in zip(("time", "memory"), world.ratios, (10.0, 0.375))}  # fmt: skip
+    close = {name: abs(np.log(ratio / papers)) < np.log(stated.RATIO_MARGIN)
+             for name, ratio, papers in zip(("time", "memory"), world.ratios, (10.0, 0.375))}  # fmt: skip
     near = abs(world.head - 1 / simulation.CLASSES) < abs(0.2191 - 1 / simulation.CLASSES) + world.margin
     found = {f"claim {name}": (good, not good) for name, good in close.items()} | {"base": (near, not near)}
     return found | ({"alpha_is_learning_rate": (True, False)} if world.rates else {})
