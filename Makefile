@@ -7,25 +7,21 @@ STUDY ?= .
 
 .PHONY: demo watch test lint test-slurm bench resume clean-demo
 
-# The whole study in small, on a CPU: environment, study, where to look.
+# The whole study in small, on a CPU: environment, study, verdicts, where to look.
 demo: .venv/installed
-	$(BIN)/snakemake --directory demo --cores all
-	@echo
-	@echo "Report:  demo/report.html    (one page, for a browser)"
-	@echo "Tables:  demo/paper_tables/  (start with claims.md)"
-	@echo "Figures: demo/figures/       (start with r_trend.pdf)"
-	@echo "Numbers: demo/results/summary.csv"
+	$(BIN)/python workflow/scripts/run_study.py demo --cores all
 
 # How far a study is, live: make watch STUDY=demo
 watch: .venv/installed
-	$(BIN)/python workflow/scripts/watch.py $(STUDY)
+	$(BIN)/python workflow/scripts/watch.py "$(STUDY)"
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint --directory .test
 

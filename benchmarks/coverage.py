@@ -12,17 +12,13 @@ import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from lorastudy.analysis import claims, comparisons, contrasts  # noqa: E402
-from lorastudy.statistics import paired  # noqa: E402
-from lorastudy.study import grid  # noqa: E402
-from scipy.stats import binom, norm  # noqa: E402
+import numpy as np
+import pandas as pd
+from lorastudy.analysis import claims, comparisons, contrasts
+from lorastudy.statistics import paired
+from lorastudy.study import grid
+from scipy.stats import binom, norm
 
 STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
 SHARED = 0.7  # correlation of two classifiers over the texts

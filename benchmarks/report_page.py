@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "tests")]
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "presentation")]
 
+import debian  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import report_study  # noqa: E402
@@ -54,7 +55,7 @@ def opening_seconds(page):
     """Seconds from the start of navigation until the page is loaded, its script has run and a frame is drawn; each time."""
     found = []
     with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=test_report_page.CHROMIUM, args=test_report_page.FLAGS)
+        browser = started.chromium.launch(executable_path=debian.chromium(), args=test_report_page.FLAGS)
         for _ in range(OPENED):
             context = browser.new_context(viewport={"width": 1400, "height": 900})
             tab = context.new_page()

@@ -21,8 +21,10 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# The pretended commands run in a study of this benchmark's own; ``submitted`` there has a byte for each job.
 SBATCH = """
-import pathlib, re, sys
+import os, pathlib, re, sys
+os.chdir(os.environ["PRETENDED_STUDY"])
 comment = sys.argv[sys.argv.index("--comment") + 1]
 rule, cell = re.match(r"rule_(finetune|evaluate)_cell_wildcards_(.*)", comment).groups()
 place = pathlib.Path("results/cells", cell)
@@ -38,6 +40,7 @@ with open("submitted", "a") as file:
 """
 SQUEUE = """
 import os
+os.chdir(os.environ["PRETENDED_STUDY"])
 for number in range(1, os.path.getsize("submitted") + 1 if os.path.exists("submitted") else 1):
     print(f"{number}|COMPLETED")
 """
@@ -71,7 +74,7 @@ def measure(cells, jobs, poll):
             sys.executable, "-m", "snakemake", "--directory", study, "--profile", "slurm", "-j", jobs, "--allowed-rules", "finetune_cell", "evaluate_cell",
             "--slurm-init-seconds-before-status-checks", poll, *targets,
         ]  # fmt: skip
-        environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
+        environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}", "PRETENDED_STUDY": str(study)}
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             list(map(str, command)), cwd=REPOSITORY, env=environment, capture_output=True, encoding="utf-8", check=False

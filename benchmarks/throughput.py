@@ -8,12 +8,9 @@ On a GPU with Llama-3-8B's shape, on a CPU with a tiny one (which only shows tha
 
 import argparse
 import json
-import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import workload
 from lorastudy.engine import energy, evaluation, model, training

@@ -10,11 +10,8 @@ to be no larger than theirs. On a GPU with eight layers of Llama-3-8B's shape; o
 
 import argparse
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import workload

@@ -1,12 +1,6 @@
 """Write docs/configuration.md from the configuration's schema: python docs/configuration.py"""
 
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.study import settings  # noqa: E402
+from lorastudy.study import settings
 
 HEAD = """# Configuration
 
@@ -23,7 +17,9 @@ def allowed(rule):
         return ", ".join(f"`{value}`" for value in rule["enum"])
     kinds = rule.get("type", "")
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    text = " or ".join({"null": "empty", "array": "list", "object": "lines by name"}.get(kind, kind) for kind in kinds)
+    text = " or ".join(
+        {"null": "empty", "array": "list", "object": "entries by name"}.get(kind, kind) for kind in kinds
+    )
     if text == "list":
         return f"list of {allowed(rule['items'])}"
     limits = [
@@ -54,11 +50,13 @@ def page():
         parts.append("| key | allowed | default | meaning |\n|---|---|---|---|")
         for key, rule in block["properties"].items():
             parts.append(row(key, rule, block))
-            if isinstance(each := rule.get("additionalProperties"), dict):
-                parts += [row(f"{key}.NAME.{inner}", of, each) for inner, of in each["properties"].items()]
+            each = rule.get("additionalProperties") or {}
+            parts += [row(f"{key}.NAME.{inner}", of, each) for inner, of in each.get("properties", {}).items()]
+            if "items" in each:
+                parts.append(row(f"{key}.NAME", each, block))
         parts.append("")
     return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "configuration.md").write_text(page(), encoding="utf-8")
+    (settings.REPOSITORY / "docs" / "configuration.md").write_text(page(), encoding="utf-8")

@@ -1,15 +1,8 @@
 """Write docs/paper.md from the assumptions ledger and the paper's study: python docs/paper.py"""
 
-import sys
-from pathlib import Path
-
 import yaml
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "docs")]
-
-from lorastudy.study import assumptions, settings  # noqa: E402
-from sections import tenfold  # noqa: E402
+from lorastudy.study import assumptions, settings
+from sections import tenfold
 
 HEAD = """# The paper, and what this study assumes
 
@@ -46,7 +39,7 @@ TAIL = """## What the tables' numbers show
 
 def page():
     """The page as one string."""
-    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
+    study = settings.load(yaml.safe_load((settings.REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
     blocks = {name: study.block(name) for name in study.__dataclass_fields__}
     entries = assumptions.table(blocks)
     parts = [HEAD]
@@ -65,4 +58,4 @@ def page():
 
 
 if __name__ == "__main__":
-    Path(REPOSITORY, "docs", "paper.md").write_text(page(), encoding="utf-8")
+    (settings.REPOSITORY / "docs" / "paper.md").write_text(page(), encoding="utf-8")

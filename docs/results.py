@@ -5,13 +5,10 @@ python docs/results.py --take examples/smollm2 …    first takes those of finis
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(REPOSITORY / "workflow" / "scripts"), str(REPOSITORY / "docs")]
-
-from sections import grid, rates, rehearsal, studies  # noqa: E402
+from lorastudy.study.settings import REPOSITORY
+from sections import grid, rates, rehearsal, studies
 
 HEAD = """# Results
 

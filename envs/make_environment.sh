@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv and install a requirements file into it: envs/make_environment.sh requirements.txt
+# Make .venv and install a requirements file into it, and this library, editable: envs/make_environment.sh requirements.txt
 # Debian and Ubuntu leave python3-venv out of a fresh system; it is then installed where that is allowed.
 set -eu
 
@@ -28,3 +28,4 @@ if [ ! -x .venv/bin/pip ]; then
 fi
 
 .venv/bin/pip install --quiet --disable-pip-version-check -r "$requirements"
+.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# For the processes that tests start; pytest itself has it from pyproject.toml. This clone's library, also where the
+# environment has that of another one installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(REPOSITORY / "workflow" / "scripts"), os.environ.get("PYTHONPATH")])
+)
 
 
 @pytest.fixture(scope="session")
@@ -58,11 +64,21 @@ def snakemake():
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory, snakemake):
-    """The tiny study of ``.test/``, run to its end. Tests that change it work on a copy (``copy_study``)."""
-    directory = tmp_path_factory.mktemp("study")
-    for name in ("config.yaml", "reviews.csv"):
-        shutil.copy(REPOSITORY / ".test" / name, directory / name)
-    snakemake("-d", directory, "--cores", 2)
+    """The tiny study of ``.test/``, run to its end. Tests that change it work on a copy (``copy_study``).
+
+    Where several processes test side by side (pytest-xdist), one of them runs it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory, finished = base / "finished-study", base / "finished-study.done"
+    with FileLock(base / "finished-study.lock"):
+        if not finished.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            for name in ("config.yaml", "reviews.csv"):
+                shutil.copy(REPOSITORY / ".test" / name, directory / name)
+            snakemake("-d", directory, "--cores", 2)
+            finished.touch()
     return directory
 
 
@@ -72,3 +88,18 @@ def copy_study(finished_study, tmp_path):
     copy = tmp_path / "study"
     shutil.copytree(finished_study, copy, symlinks=True)
     return copy
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """A clean clone of this repository, with what is not committed yet."""
+    directory = tmp_path_factory.mktemp("clone") / "pipeline"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, directory / name, follow_symlinks=False)
+    return directory

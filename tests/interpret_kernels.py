@@ -102,7 +102,6 @@ def check_dropout(dtype, tokens, width, rank, adapters):
     same((found,), (expected,), dtype, f"drop_input_gradient {what}")
 
 
-
 def check_late(dtype, tokens, columns, rank):
     """SwiGLU that adds adapters as it reads, with and without each part."""
     from lorastudy.engine import dropout

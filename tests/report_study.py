@@ -6,6 +6,7 @@ import pandas as pd
 import synthetic
 from lorastudy.presentation import figures, report, tables
 from lorastudy.study import paper, records, settings
+from lorastudy.study.configuration import Configuration
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",
@@ -63,7 +64,7 @@ def draw(directory, study, drawn):
         outputs = {suffix: directory / "figures" / f"{name}.{suffix}" for suffix in figures.FORMATS}
         figures.draw(name, found, look, outputs | {"caption": directory / "figures" / f"{name}.txt"})
     _write_parameters(directory / "results" / "parameters.csv")
-    for name in tables.TABLES:
+    for name in tables.names(study.study.paper):
         paths = {suffix: directory / "paper_tables" / f"{name}.{suffix}" for suffix in tables.FORMATS}
         tables.write(name, found, directory / "results" / "parameters.csv", paths)
     return page(directory, found), found
@@ -73,9 +74,21 @@ def page(directory, found):
     """Write the page of a study whose figures and tables are there; returns its path."""
     files = [f"results/{name}.csv" for name in ("summary", "points", "comparisons", "curves")]
     drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
-    made = {name: tables.make(name, found, directory / "results" / "parameters.csv") for name in tables.TABLES}
+    made = {
+        name: tables.make(name, found, directory / "results" / "parameters.csv")
+        for name in tables.names(found.settings["study"]["paper"])
+    }
+    details = records.read_json(directory / "results" / "details.json")
     report.write(
-        directory / "report.html", found, [*files, "results/confusion.json"], drawn, made, (DOT, None), directory
+        directory / "report.html",
+        found,
+        details,
+        [*files, "results/confusion.json"],
+        drawn,
+        made,
+        (DOT, None),
+        Configuration(),
+        directory,
     )
     return directory / "report.html"
 
@@ -85,7 +98,7 @@ def _write_parameters(path):
     architecture = records.read_json(settings.ARCHITECTURES / "llama-3-8b.json")
     rows = []
     for targets, head in (("attention", "plain"), ("all-linear", "paper"), ("all-linear", "plain")):
-        for r in paper.RANKS:
+        for r in paper.TRAINED:
             count = paper.trainable_parameters(architecture, 5, targets, head, r)
             everything = 7_504_924_672 + count
             shares = {"trainable_percent": 100 * count / everything, "paper_percent": 100 * count / everything}

@@ -82,7 +82,7 @@ def write(
     Args:
         study: nested dictionary, as of ``config``.
         accuracy: cell → its expected accuracy over all seeds and texts.
-        baselines: (name, expected accuracy) of each baseline.
+        baselines: (name, expected accuracy, or None for one that is not possible) of each baseline.
         seed: seed of everything drawn.
         seed_spread: standard deviation of a run around its cell's accuracy, as a fraction.
         shared: correlation of two classifiers over the texts.
@@ -108,9 +108,9 @@ def write(
         return _predictions(generator, label, difficulty, chance, shared)
 
     for name, chance in baselines:
-        scores = _write_scores(
-            directory / "results" / "zero_shot" / name, predicted(chance), loaded, {"baseline": name, "cell": None}
-        )
+        identity = {"baseline": name, "cell": None} | ({} if chance else {"status": "refused", "reason": "no head"})
+        place = directory / "results" / "zero_shot" / name
+        scores = _write_scores(place, predicted(chance) if chance else None, loaded, identity)
         _write_metrics(directory / "results" / "zero_shot" / name, scores, of_all[name])
     for cell in grid.cells(loaded.grid).values():
         chance = accuracy(cell) + generator.normal(0, 1) * seed_spread
@@ -136,8 +136,17 @@ def gather(directory, study=None):
     study = study or settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
     files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files["confusion"] = directory / "results" / "confusion.json"
+    details = {"details": directory / "results" / "details.json"}
     cells = {name: cell.as_dict() for name, cell in grid.cells(study.grid).items()}
-    aggregate_results.main(files, cells, specs(study), study.block("grid"), study.block("statistics"), directory)
+    aggregate_results.main(
+        files | details,
+        cells,
+        specs(study),
+        study.block("grid"),
+        study.block("statistics"),
+        study.study.paper,
+        directory,
+    )
     blocks = ("study", "model", "data", "prompt", "lora", "grid", "training", "statistics", "cost")
     return summary.load(**files, settings={name: study.block(name) for name in blocks})
 

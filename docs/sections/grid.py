@@ -28,9 +28,9 @@ def section():
         f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. {baselines(summary, study)} {best(points)}",
         studies.gpu(NAME)
         + f" {crowd} processes were on it at a time: times of cells are those of running side by side." * bool(crowd),
-        f"Accuracy against r at {panels.held(studies.line('r', study))}, mean over the seeds with its 95% interval:",
+        f"Accuracy against r at {studies.line('r', study).words}, mean over the seeds with its 95% interval:",
         trend("r", points, study),
-        f"Against α at {panels.held(studies.line('alpha', study))}:",
+        f"Against α at {studies.line('alpha', study).words}:",
         trend("alpha", points, study),
         *(f"![{what}]({NAME}/figures/{name}.png)" for name, what in figures.items()),
         "### The paper's questions",

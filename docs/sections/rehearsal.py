@@ -2,6 +2,7 @@
 
 import pandas as pd
 from lorastudy.analysis import ratios
+from lorastudy.inputs import sources
 from lorastudy.planning import check, projection
 from lorastudy.presentation.figures import style
 from lorastudy.study import architecture, grid, paper, records
@@ -33,7 +34,8 @@ def section():
     return [
         "## Llama-3-8B's shape: the rehearsal",
         f"{study.study.name}. {len(done)} cells of one run each, one after the other on an {done.device.iloc[0]}: "
-        f"{steps} of the {whole} steps of {full.training.batch_size} texts that `config.yaml` assumes, texts of "
+        f"{steps} steps of {study.training.batch_size} texts, where the paper's cells have {whole:,} of "
+        f"{full.training.batch_size}; texts of "
         f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
         "meaningless here**; time and memory do not depend on the weights' values.",
         studies.table(measured),
@@ -64,7 +66,7 @@ def projected_hours():
     }
     known = {device.name: device for device in check.known_gpus()}
     devices = [known[H100], known[A100]]
-    mean = records.read_json(studies.HERE / NAME / "card.json")["splits"]["train"]["length_tokens"]["mean"]
+    mean = sources.expected_length(full.data)
     table_of = projection.hours(
         done, starts(done), cells, shape, devices,
         trained=(mean, full.data.train_size * full.training.epochs), batch_size=full.training.batch_size,
@@ -95,9 +97,10 @@ def projected(done):
         studies.table(rows),
         f"On the A100 that is {a100.hours.sum() / sum(stated.values()):.3f} of the paper's hours. How it was projected: "
         f"{len(a100)} cells of {full.data.train_size:,} training, {full.data.test_size:,} test and "
-        f"{full.data.validation_size:,} validation texts (the paper does not state how many it used); the measured time of a "
-        "token, linear in the trainable parameters between the ranks measured; steps extrapolated linearly, first ones "
-        "included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
+        f"{full.data.validation_size:,} validation texts, {sources.expected_length(full.data):.0f} tokens each (the prior that "
+        "`check` uses until the data is prepared); the measured time of a token, although the paper's steps have fewer and a "
+        "GPU is slower on small ones; linear in the trainable parameters between the ranks measured; steps extrapolated "
+        "linearly, first ones included; evaluation at the measured speed; imports, loading and writing of both jobs of a cell as measured. On "
         f"the A100 time is longer by the ratio of the dense bfloat16 peaks, {devices[0].flops / devices[1].flops:.2f}, and by the "
         f"layers computed again where 40 GB are too few ({a100.checkpointed_layers.gt(0).sum()} of {len(a100)} cells). Energy: "
         f"on the H100 the {watts:.0f} W that its meter showed in training, on the A100 its board's {devices[1].watts} W "
@@ -121,7 +124,7 @@ def headline():
     return (
         f"At the shape of Llama-3-8B, from a rehearsal with random weights: the paper's {len(hours) // len(devices)} cells "
         f"project to {sums[H100]:.1f} GPU-hours on an {H100} and {sums[A100]:.1f} on an {A100}; its Table 1 implies "
-        f"{sum(stated.values()):.0f} on the latter, for texts that it does not count. QLoRA took {slower.min():.2f} to "
+        f"{sum(stated.values()):.0f} on the latter. QLoRA took {slower.min():.2f} to "
         f"{slower.max():.2f} times as long as LoRA in {len(pairs)} pairs of cells; in that table it takes "
         f"{stated['qlora'] / stated['lora']:g} times as long."
     )

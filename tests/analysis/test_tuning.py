@@ -10,7 +10,8 @@ RATES = [3e-4, 3e-3]  # beside 1e-3, the configured one
 def study(directory, best, **more):
     """A study in which ``best`` (cell → rate) has the highest validation accuracy."""
     config = synthetic.config(
-        grid__learning_rates=RATES, grid__methods=["lora"], grid__targets=["attention"], grid__r=[4, 8], grid__alpha=[32]
+        grid__learning_rates=RATES, grid__methods=["lora"], grid__targets=["attention"],
+        grid__lines=synthetic.full([4, 8], [32]),
     )  # fmt: skip
 
     def validation(cell):

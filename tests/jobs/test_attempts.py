@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lorastudy.engine import training
-from lorastudy.jobs import attempts, logs
+from lorastudy.jobs import attempts, lease, logs
 from lorastudy.planning import resources
 from lorastudy.study import grid, settings
 from lorastudy.study.errors import Cause, DiskFull
@@ -134,6 +134,15 @@ def test_a_signal_ends_a_job_in_order_when_it_is_not_training():
 
 
 def test_the_report_names_job_reason_and_log():
-    fail(ValueError("first line\nsecond"))
-    fail(ValueError("first line\nsecond"))
-    assert attempts.report([JOB, "finetune.other"]) == [f"{JOB}: fault (2 attempts): first line\n    log: logs/x.log"]
+    begun = attempts.now()
+    fail(lease.LeaseError("first line\nsecond"))
+    fail(lease.LeaseError("first line\nsecond"))
+    fail(KeyError("x"), "fetch_data")
+    assert attempts.report(begun) == [
+        "fetch_data: KeyError: 'x'\n    log: logs/x.log",
+        f"{JOB} (2 attempts): first line\n    log: logs/x.log",
+    ]
+    assert attempts.report("2999-01-01T00:00:00+00:00") == []  # of an earlier run, and not tried in this one
+    with attempts.noted("fetch_data", "logs/x.log"):
+        pass
+    assert len(attempts.report(begun)) == 1

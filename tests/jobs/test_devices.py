@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from lorastudy.jobs import devices, nvidia
 
-SCRIPTS = Path(devices.__file__).resolve().parents[2]
-
 
 @pytest.fixture(autouse=True)
 def _no_slurm(monkeypatch):
@@ -24,7 +22,7 @@ def _no_slurm(monkeypatch):
 def start(directory, memory_mb, gpus, seconds):
     """A process that claims a share, says which and when, and holds it."""
     code = (
-        f"import sys, time, os, json; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"import time, os, json\n"
         f"from lorastudy.jobs import devices\n"
         f"with devices.claimed({memory_mb}, {str(directory)!r}, poll=0.05):\n"
         f"    gpu = os.environ['CUDA_VISIBLE_DEVICES']; begun = time.monotonic(); print(gpu, flush=True)\n"
@@ -174,7 +172,7 @@ def test_shares_are_open_to_every_user_whatever_the_umask(tmp_path):
 def test_shares_of_all_users_are_in_one_place(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from lorastudy.jobs import devices; print(devices.LOCKS)"
+    code = "from lorastudy.jobs import devices; print(devices.LOCKS)"
     command = [sys.executable, "-c", code]
     said = [
         subprocess.check_output(command, env=os.environ | {"TMPDIR": str(tmp_path / name)}, encoding="utf-8")

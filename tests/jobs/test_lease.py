@@ -1,5 +1,6 @@
 """A cell has one writer."""
 
+import errno
 import json
 import os
 import signal
@@ -8,12 +9,9 @@ import sys
 import threading
 import time
 from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 from lorastudy.jobs import lease
-
-SCRIPTS = Path(lease.__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def directory(tmp_path):
 def holder_in_another_process(directory, name="cell"):
     """A process that holds a lease until it is killed."""
     code = (
-        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"import time\n"
         f"from lorastudy.jobs import lease; lease.Lease({name!r}, {str(directory)!r}).acquire(); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -132,8 +130,81 @@ def test_a_lease_is_renewed(directory, monkeypatch):
         assert path.stat().st_mtime > 0
 
 
+def test_a_lease_that_was_never_written_to_its_end_is_removed_in_time(directory):
+    path = elsewhere(directory, 0)
+    path.write_text('{"host": "ano', encoding="utf-8")
+    assert lease.read(path) is None
+    assert path.exists()
+    os.utime(path, (time.time() - lease.SILENT - 5,) * 2)
+    with lease.held("cell", directory) as held:
+        held.check()
+
+
+# --- systems without /proc, file systems without hard links
+
+
+@pytest.fixture
+def no_proc(monkeypatch, tmp_path):
+    monkeypatch.setattr(lease, "PROC", tmp_path / "no proc")
+
+
+def test_without_proc_a_process_is_known_by_its_start(no_proc):
+    """psutil's answer to the second; the system's own is ``ps -o etimes``."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        began = lease.started(process.pid)
+        assert abs(time.time() - began) < 30
+        assert lease.started(process.pid) == began
+    finally:
+        process.kill()
+    while lease.started(process.pid) is not None and process.returncode is None:
+        time.sleep(0.01)  # not reaped yet: a zombie, as soon as it has died
+    process.wait()
+    assert lease.started(process.pid) is None
+
+
+def test_without_proc_what_a_killed_process_held_is_free_at_once(directory, no_proc):
+    holder = get_context("fork").Process(target=_hold, args=(directory,))
+    holder.start()
+    while not (directory / "cell.json").exists():
+        time.sleep(0.01)
+    with pytest.raises(lease.LeaseError, match="still running"):
+        lease.Lease("cell", directory).acquire(wait=False)
+    holder.kill()
+    holder.join()
+    lease.Lease("cell", directory).acquire(wait=False)
+
+
+def _hold(directory):
+    lease.Lease("cell", directory).acquire()
+    time.sleep(60)
+
+
+def test_where_nothing_tells_a_start_the_number_of_the_process_counts(no_proc, monkeypatch):
+    import psutil
+
+    def ignorant(_):
+        raise psutil.Error
+
+    monkeypatch.setattr(psutil, "Process", ignorant)
+    assert lease.started(os.getpid()) == 0
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert lease.started(gone.pid) is None
+
+
+@pytest.fixture(params=[None, errno.EPERM, errno.EOPNOTSUPP], ids=["links", "EPERM", "EOPNOTSUPP"])
+def links(request, monkeypatch):
+    """A file system with hard links, and two kinds without."""
+
+    def refuse(*_):
+        raise OSError(request.param, os.strerror(request.param))
+
+    if request.param:
+        monkeypatch.setattr(os, "link", refuse)
+
+
 def _count(directory, counter):
-    sys.path.insert(0, str(SCRIPTS))
     for _ in range(20):
         one = lease.Lease("cell", directory)
         one.acquire(poll=0.001)
@@ -143,7 +214,7 @@ def _count(directory, counter):
         one.release()
 
 
-def test_never_two_holders(directory, tmp_path):
+def test_never_two_holders(directory, tmp_path, links):
     counter = tmp_path / "counter"
     counter.write_text("0")
     processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
@@ -154,7 +225,7 @@ def test_never_two_holders(directory, tmp_path):
     assert counter.read_text() == "80"
 
 
-def test_an_abandoned_lease_is_taken_by_one_of_many(directory, tmp_path):
+def test_an_abandoned_lease_is_taken_by_one_of_many(directory, tmp_path, links):
     elsewhere(directory, 0, host=os.uname().nodename, process_started=1)
     counter = tmp_path / "counter"
     counter.write_text("0")

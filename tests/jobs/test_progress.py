@@ -82,7 +82,7 @@ def test_a_failed_attempt_shows_its_reason_and_log(study):
             raise RuntimeError("CUDA error: the card fell out\nand more")
     state = state_of(study)
     assert state.phase == progress.FAILED
-    assert state.note == "fault (2 attempts): CUDA error: the card fell out"
+    assert state.note == "fault (2 attempts): RuntimeError: CUDA error: the card fell out"
     assert state.log == str(path)
     with lease.held(CELL):  # tried again
         assert state_of(study).phase == progress.TRAINING
@@ -103,6 +103,24 @@ def test_the_time_left_by_hand():
     assert progress.seconds_left(found) == 600
     assert progress.seconds_left(found[:2]) is None
     assert progress.seconds_left(found[2:]) is None
+
+
+def test_the_time_left_counts_whole_jobs(study):
+    """Snakemake's benchmarks of a cell's two jobs: 130 s and 20 s, of which training and evaluation are 610 s of another machine."""
+    place = Path("logs", "benchmarks")
+    place.mkdir()
+    for step, seconds in (("finetune", "130.5"), ("evaluate", "20.0")):
+        (place / f"lora_attention_r8_a32_s0.{step}.tsv").write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:02:10\t100\n")
+    state = state_of(study, "lora_attention_r8_a32_s0")
+    assert (state.seconds, state.job_seconds) == (610.0, 150.5)
+    assert progress.seconds_left([state, progress.State("c", progress.TRAINING)]) == 150.5
+
+
+def test_steps_of_the_workflow(tmp_path):
+    log = tmp_path / "snakemake.log"
+    assert progress.steps(log) is None
+    log.write_text("Building DAG of jobs...\n3 of 46 steps (7%) done\nx\n12 of 46 steps (26%) done\nSelect jobs\n")
+    assert progress.steps(log) == (12, 46)
 
 
 def test_what_is_not_there_yet(study, tmp_path):

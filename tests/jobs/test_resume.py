@@ -8,7 +8,7 @@ import pytest
 from lorastudy.jobs import lease
 from lorastudy.study.settings import REPOSITORY
 
-HOLD = "import sys, time; sys.path.insert(0, {scripts!r}); from lorastudy.jobs import lease; lease.Lease({name!r}, {directory!r}).acquire(); time.sleep(60)"
+HOLD = "import time; from lorastudy.jobs import lease; lease.Lease({name!r}, {directory!r}).acquire(); time.sleep(60)"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def hold(study):
 
     def start(name):
         directory = study / lease.DIRECTORY
-        code = HOLD.format(scripts=str(REPOSITORY / "workflow" / "scripts"), name=name, directory=str(directory))
+        code = HOLD.format(name=name, directory=str(directory))
         running.append(subprocess.Popen([sys.executable, "-c", code]))
         end = time.monotonic() + 30
         while not (directory / f"{name}.json").exists() and time.monotonic() < end:

@@ -1,6 +1,7 @@
 """The check before a run: access against a pretended hub, memory and cost against hand arithmetic, and the command."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,6 @@ def hub():
 HUB_FILE = "{}/{{repo_id}}/resolve/{{revision}}/{{filename}}"  # address of a file, as huggingface_hub makes it
 ASK = f"""
 import sys
-sys.path.append({str(REPOSITORY / "workflow" / "scripts")!r})
 from types import SimpleNamespace
 from lorastudy.planning import check
 for argument in sys.argv[1:]:
@@ -78,7 +78,13 @@ for argument in sys.argv[1:]:
 
 
 def ask(endpoint, *names, **environment):
-    clean = {"PATH": "/usr/bin:/bin", "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    clean = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": os.environ["PYTHONPATH"],
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **environment,
+    }
     command = [sys.executable, "-c", ASK, *names]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.splitlines()
 
@@ -266,7 +272,7 @@ def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
     assert (shape["hidden_size"], base.origin) == (4096, "resources/architectures/llama-3-8b.json")
     rows = check.fits(paper_study, resources.Estimate(paper_study, cells), check.known_gpus(), shape)
     assert sum(row[3] for row in rows) == len(cells) == 52
-    assert len(rows) == 2 * 2 * 7
+    assert len(rows) == 2 * 2 * 10
     for *_, fits in rows:
         assert len(fits) == 3
         assert all(fits)  # the paper trained all of them on the smallest of these

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from lorastudy.engine import model
+from lorastudy.inputs import linear_layers
 from lorastudy.planning import memory
 from lorastudy.study import paper
 from lorastudy.study.grid import Cell
@@ -85,15 +86,16 @@ def test_the_rounded_copies_are_those_that_the_decoder_makes(tiny_base):
     from lorastudy.engine import decoder
 
     architecture = json.loads((ARCHITECTURES / "tiny.json").read_text())
-    for targets in ("attention", "all-linear"):
-        cell = Cell("lora", targets, 4, 8, 0)
+    for targets, modules in (("attention", None), ("all-linear", None), ("mlp", None), ("q-v", ["q_proj", "v_proj"])):
+        cell = Cell("lora", targets, 4, 8, 0, modules=modules)
         adapted = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 0), cell, Lora(0.0, "paper"))
         first = decoder.fused(adapted).layers[0]  # the last of the two has the query apart, without zeros in between
         made = sum(
             down.numel() + sum(matrix.numel() for _, _, matrix in products)
             for down, products in (stack.kept for stack in first.stacks() if stack.kept)
         )
-        assert 2 * made == memory._rounded(memory.Shape.of(architecture), cell)
+        chosen = linear_layers.of_cell(architecture, cell)
+        assert 2 * made == memory.Shape.of(architecture).copies(cell, chosen)
 
 
 def test_planning_needs_no_torch():
@@ -105,7 +107,97 @@ shape = json.load(open(sys.argv[1]))
 assert memory.fit(shape, 5, grid.Cell("lora", "all-linear", 8, 16, 0), 80)
 assert "torch" not in sys.modules
 """
-    scripts = str(REPOSITORY / "workflow" / "scripts")
-    subprocess.run(
-        [sys.executable, "-c", program, ARCHITECTURES / "llama-3-8b.json"], check=True, env={"PYTHONPATH": scripts}
+    subprocess.run([sys.executable, "-c", program, ARCHITECTURES / "llama-3-8b.json"], check=True)
+
+
+# --- what transformers' and PEFT's layers compute
+
+SIZES = {
+    "vocab_size": 300, "hidden_size": 128, "intermediate_size": 448, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 1, "pad_token_id": 0,
+}  # fmt: skip
+NO_DROPOUT = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
+PLAIN = {
+    "llama": SIZES,
+    "phi3": SIZES,
+    "gemma2": SIZES | {"head_dim": 32},
+    "gpt_neox": SIZES | {"intermediate_size": 512},
+    "gpt2": {"vocab_size": 300, "n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 64, "pad_token_id": 0} | NO_DROPOUT,
+}  # fmt: skip
+OTHERS = [
+    Cell("dora", "all-linear", 8, 16, 0),
+    Cell("adalora", "all-linear", 8, 16, 0),
+    Cell("full", None, None, None, 0),
+]
+
+
+def saved_by_autograd(architecture, cell, texts, monkeypatch):
+    """Bytes that autograd keeps of a forward pass beside the parameters. Attention is that of a GPU: it keeps its inputs,
+    its output and nothing as long as a text times a text."""
+    import torch
+    from lorastudy.engine import attention, batching
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    class Flash(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, query, key, value):
+            out = query + 0
+            ctx.save_for_backward(query, key, value, out)
+            return out
+
+    monkeypatch.setattr(attention, "attend", lambda query, key, value, *_, **__: Flash.apply(query, key, value))
+    attention.register()
+    classifier = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model(**architecture, num_labels=5), dtype=torch.bfloat16, attn_implementation=attention.NAME
     )
+    classifier.config.use_cache = False
+    classifier.requires_grad_(False).score.float()
+    adapted = model.add_adapters(classifier, cell, Lora(0.0, "plain"), fused=False)
+    model.set_training(adapted, True)
+    own = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.classify(adapted, batching.pack(texts)).sum()
+        return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("cell", [LORA, *OTHERS], ids=lambda cell: cell.method)
+@pytest.mark.parametrize("family", PLAIN)
+def test_activations_of_plain_layers_are_bounded(family, cell, monkeypatch):
+    """No less than autograd keeps, and no more than three times as much."""
+    architecture = {"model_type": family, **PLAIN[family]}
+    texts = [list(range(1, 49))] * 4
+    seen = saved_by_autograd(architecture, cell, texts, monkeypatch)
+    shape = memory.Plain(linear_layers.of(architecture))
+    chosen = linear_layers.of_cell(architecture, cell)
+    bound = 192 * (2 * shape.kept_a_token(cell, chosen, 2) + shape.last_layer(2))
+    assert seen <= bound <= 3 * seen
+
+
+def test_full_fine_tuning_of_the_papers_model_by_hand():
+    """bfloat16 weights, their gradients, and in float32 masters, gradients and two moments: 20 bytes a parameter."""
+    parameters = 7_504_924_672 + 20_480
+    need = memory.training(LLAMA, 5, Cell("full", None, None, None, 0), 512, 31)
+    assert need.base + need.adapters + need.gradients + need.optimizer == pytest.approx(20 * parameters, rel=1e-4)
+    assert not memory.measured(LLAMA, "full")
+    assert memory.fit(LLAMA, 5, Cell("full", None, None, None, 0), 80) is None
+
+
+def test_the_head_alone_needs_no_more_than_the_model_and_a_forward_pass():
+    need = memory.training(LLAMA, 5, Cell("head", None, None, None, 0), 8192)
+    assert (need.adapters, need.gradients, need.optimizer) == (4 * 20_480, 4 * 20_480, 8 * 20_480)
+    assert need.total < memory.training(LLAMA, 5, LORA, 8192).total / 1.5
+    assert memory.measured(LLAMA, "head")
+
+
+def test_other_methods_need_more_than_lora():
+    lora = memory.training(LLAMA, 5, LORA, 4096).total
+    for method in ("dora", "adalora"):
+        assert memory.training(LLAMA, 5, Cell(method, "all-linear", 8, 16, 0), 4096).total > lora
+        assert not memory.measured(LLAMA, method)

@@ -5,12 +5,15 @@ import gzip
 import html
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
 import report_study
+from lorastudy.analysis import details
 from lorastudy.presentation import report, rule_graph, tables
 from lorastudy.study import settings
+from lorastudy.study.configuration import Configuration
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,7 @@ def test_hostile_text_is_text(reported):
     texts = [text for text in study_of(page)["shared"] if isinstance(text, str)]
     assert report_study.HOSTILE[0] in texts
     assert any("\u2400 \u2407 \u241b" in text and "{{ 7 * 7 }}" in text for text in texts)
-    assert any(text.endswith("characters in all)") and len(text) < report.TEXT_LENGTH + 60 for text in texts)
+    assert any(text.endswith("characters in all)") and len(text) < details.TEXT_LENGTH + 60 for text in texts)
 
 
 def test_files_are_carried_whole(reported):
@@ -119,24 +122,14 @@ def test_the_page_is_the_same_bytes_again(reported):
     assert path.read_text() == page
 
 
-def test_the_most_confident_errors(tmp_path):
-    """By hand: rows 1, 3 and 4 are wrong, with probabilities 0.6, 0.9 and 0.6."""
-    pd.DataFrame(
-        {
-            "id": list("abcde"),
-            "label": [0, 0, 1, 1, 0],
-            "prediction": [0, 1, 1, 0, 1],
-            "probability_0": [0.99, 0.4, 0.2, 0.9, 0.4],
-            "probability_1": [0.01, 0.6, 0.8, 0.1, 0.6],
-        }
-    ).to_parquet(tmp_path / "predictions.parquet")
-    shared = report.Shared()
-    found = report._errors(tmp_path / "predictions.parquet", {"b": "second", "d": "fourth"}, shared)
-    assert [(shared.values[text], *rest) for text, *rest in found] == [
-        ("fourth", 1, 0, 0.9),
-        ("second", 0, 1, 0.6),
-        ("(the text is not among the present test texts)", 0, 1, 0.6),
-    ]
+def test_it_reads_only_what_the_rule_declares(tmp_path):
+    """Neither records of cells nor texts: the page is the same when they are gone."""
+    path, results = report_study.write(tmp_path / "study")
+    page = path.read_text()
+    for name in ("cells", "zero_shot", "data"):
+        shutil.rmtree(path.parent / "results" / name)
+    report_study.page(path.parent, results)
+    assert path.read_text() == page
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end():
@@ -161,11 +154,21 @@ def test_values_as_text(value, kind, text):
 
 
 def test_the_command_can_be_typed(tmp_path):
-    assert report.command(settings.REPOSITORY) == "snakemake --cores 1"
-    assert report.command(settings.REPOSITORY / "demo", "figures/a.png") == (
+    alone = Configuration()
+    assert report.command(settings.REPOSITORY, alone) == "snakemake --cores 1"
+    assert report.command(settings.REPOSITORY / "demo", alone, "figures/a.png") == (
         "snakemake -d demo --cores 1 --force figures/a.png"
     )
-    assert "'" in report.command(settings.REPOSITORY / "a study; rm", "x")
+    assert "'" in report.command(settings.REPOSITORY / "a study; rm", alone, "x")
+
+
+def test_the_command_says_what_configured_the_study():
+    """Files relative to where it is typed, values quoted for the shell; options last, as they take all that follows."""
+    configured = Configuration((str(settings.REPOSITORY / "demo" / "one.yaml"),), ("grid={r: [2]}", "study={name: x}"))
+    assert report.command(settings.REPOSITORY / "demo", configured, "report.html") == (
+        "snakemake -d demo --cores 1 --force report.html --configfile demo/one.yaml "
+        "--config 'grid={r: [2]}' 'study={name: x}'"
+    )
 
 
 def test_backticks_become_code_and_nothing_else_becomes_markup():

@@ -1,24 +1,12 @@
-"""The page in a real browser (headless Chromium), opened from its file: what people do with it, and what they rely on.
+"""The page in a real browser (headless Chromium), opened from its file: what people do with it, and what they rely on."""
 
-Skipped where there is no Chromium: on Debian, ``apt-get install chromium``.
-"""
-
-import os
-import shutil
 from pathlib import Path
 
+import debian
 import pytest
 import report_study
+from playwright import sync_api
 
-NO_PLAYWRIGHT = "playwright is not installed (requirements-dev.txt)"
-playwright = pytest.importorskip("playwright.sync_api", reason=NO_PLAYWRIGHT)
-
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium on this machine (set CHROMIUM to its path)"
-)
 # No sandbox, because tests may run as root; nothing of Chromium's own may go to the network.
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -34,8 +22,8 @@ def reported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=debian.chromium(), args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -121,7 +109,7 @@ def test_filtering(visit, reported):
     assert ids(page) == wanted
     assert page.locator("#shown").inner_text() == f"{len(wanted)} of {len(cells)} cells"
     page.get_by_role("button", name="Clear").click()
-    playwright.expect(page.locator("#shown")).to_have_text(f"{len(cells)} of {len(cells)} cells")
+    sync_api.expect(page.locator("#shown")).to_have_text(f"{len(cells)} of {len(cells)} cells")
     page.get_by_label("Name contains").fill("ALL-linear_r8")
     assert ids(page) == cells[cells.id.str.contains("all-linear_r8")].id.tolist()
     page.get_by_label("Name contains").fill("")

@@ -1,16 +1,13 @@
 """Slurm clusters on this machine, and studies that run on them."""
 
 import shutil
-import subprocess
 import threading
-from pathlib import Path
 
+import debian
 import pytest
 import slurm_cluster
 import yaml
 from slurm_studies import CELL, Run, Study
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +19,7 @@ def start_cluster(tmp_path_factory):
         packages = slurm_cluster.PACKAGES
         if options.get("accounting"):
             packages += slurm_cluster.ACCOUNTING_PACKAGES
-        try:
-            slurm_cluster.install(packages)
-        except slurm_cluster.CannotInstall as reason:
-            pytest.skip(str(reason))
+        debian.require(packages)
         one = slurm_cluster.Cluster(tmp_path_factory.mktemp("cluster"), port=port, **options)
         started.append(one)
         return one.start()
@@ -33,21 +27,6 @@ def start_cluster(tmp_path_factory):
     yield start
     for one in started:
         one.stop()
-
-
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory):
-    """A clean clone of this repository, with what is not committed yet."""
-    directory = tmp_path_factory.mktemp("clone") / "pipeline"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in listed.stdout.splitlines():
-        if (REPOSITORY / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, directory / name, follow_symlinks=False)
-    return directory
 
 
 @pytest.fixture(scope="session")

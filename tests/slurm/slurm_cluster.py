@@ -6,7 +6,6 @@ has its own ports and is found by ``SLURM_CONF``.
 
 import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,46 +14,6 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
-POLICY = Path("/usr/sbin/policy-rc.d")  # Debian's switch that keeps packages from starting daemons of their own
-
-
-class CannotInstall(Exception):
-    """Slurm is not there and may not be installed; the text says why."""
-
-
-def install(packages=PACKAGES):
-    """Install what is missing with apt.
-
-    Raises:
-        CannotInstall: not root, no apt, or apt fails.
-    """
-    missing = [name for name in packages if not _installed(name)]
-    if not missing:
-        return
-    wanted = f"the tests need the Debian packages {', '.join(missing)}"
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CannotInstall(f"{wanted}, and this user may not install them (root and apt-get are needed)")
-    made = not POLICY.exists()
-    if made:
-        POLICY.write_text("#!/bin/sh\nexit 101\n")
-        POLICY.chmod(0o755)
-    try:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
-            done = subprocess.run(["apt-get", *command], capture_output=True, text=True, check=False, env=environment)
-            if done.returncode:
-                raise CannotInstall(f"{wanted}, and apt-get {command[0]} failed: {done.stderr.strip()[-300:]}")
-    finally:
-        if made:
-            POLICY.unlink()
-
-
-def _installed(package):
-    query = ["dpkg-query", "--show", "--showformat=${Status}", package]
-    try:
-        return "ok installed" in subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return False
 
 
 class Cluster:

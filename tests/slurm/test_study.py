@@ -1,5 +1,6 @@
 """A study from a clean clone on a real Slurm: what it makes, what it asks for, what it refuses."""
 
+import getpass
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import documents
 import pytest
 import yaml
 from slurm_studies import Run, Study
@@ -114,11 +116,14 @@ def test_the_cluster_was_asked_for_what_the_jobs_need(finished, cluster):
     assert "1 of 1 steps (100%) done" in log.read_text()
 
 
-@pytest.mark.parametrize("port", [26850])
-def test_one_cell_with_accounting(start_cluster, clone, new_study, port):
+@pytest.fixture(scope="module")
+def accounting(start_cluster):
+    return start_cluster(26850, accounting=True)
+
+
+def test_one_cell_with_accounting(accounting, clone, new_study):
     """With slurmdbd, an account, and sacct, which understands other words than squeue."""
-    cluster = start_cluster(port, accounting=True)
-    study = new_study()
+    cluster, study = accounting, new_study()
     run = Run(clone, cluster, study.directory, study_target(study), "--slurm-status-command", "sacct", profile=changed(
         clone, study.directory / "profile", "# slurm_account: lab ", "slurm_account: lab "
     ))  # fmt: skip
@@ -130,6 +135,13 @@ def test_one_cell_with_accounting(start_cluster, clone, new_study, port):
     assert study.training()["resumes"] == 1
     states = cluster.run("sacct", "-X", "-n", "-P", "-o", "State", "--name", run_name(run)).split("\n")
     assert sorted(filter(None, states)) == ["CANCELLED by 0", "COMPLETED", "COMPLETED"]
+
+
+@pytest.mark.parametrize("command", documents.of_place(documents.SLURM), ids=lambda command: command.text)
+def test_a_documented_question_to_slurm_is_answered(accounting, command):
+    environment = accounting.environment | {"USER": getpass.getuser()}
+    said = subprocess.run(["bash", "-euc", command.text], env=environment, capture_output=True, text=True, check=True)
+    assert re.search(documents.case_of(command.text).says, said.stdout), said.stdout
 
 
 def study_target(study):

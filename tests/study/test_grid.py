@@ -90,3 +90,49 @@ def test_nearest_cells():
     known = ["lora_attention_r8_a32_s0", "lora_attention_r16_a32_s0", "qlora_all-linear_r512_a8_s0"]
     assert grid.nearest("lora_attention_r9_a32_s0", known, n=2) == known[:2]
     assert len(grid.nearest("x", known)) == 3
+
+
+def test_other_methods_and_target_sets_have_names_of_their_own(config):
+    found = cells_of(
+        config,
+        methods=["dora", "adalora"],
+        targets=["mlp", "q-v"],
+        target_sets={"q-v": ["q_proj", "v_proj"], "q": ["q_proj"]},
+        lines={"r": {"r": [8], "alpha": 16}},
+    )
+    assert list(found) == [
+        "dora_mlp_r8_a16_s0", "dora_q-v_r8_a16_s0", "adalora_mlp_r8_a16_s0", "adalora_q-v_r8_a16_s0",
+    ]  # fmt: skip
+    assert found["dora_q-v_r8_a16_s0"].modules == ("q_proj", "v_proj")
+    assert found["dora_mlp_r8_a16_s0"].modules is None
+
+
+def test_a_control_has_one_cell_a_seed_and_learning_rate(config):
+    config["data"]["validation_size"] = 100
+    found = cells_of(
+        config,
+        methods=["lora", "head", "full"],
+        lines={"r": {"r": [8], "alpha": 16}},
+        targets=["mlp"],
+        seeds=[0, 1],
+        scaling=["rank-stabilised", "standard"],
+        learning_rates=[1e-5],
+    )
+    assert [name for name in found if not name.startswith("lora")] == [
+        "head_s0", "full_s0", "head_s1", "full_s1", "head_lr1e-05_s0", "full_lr1e-05_s0", "head_lr1e-05_s1",
+        "full_lr1e-05_s1",
+    ]  # fmt: skip
+    assert found["full_s0"].as_dict() == {"method": "full", "targets": None, "r": None, "alpha": None, "seed": 0}
+
+
+def test_a_record_of_a_cell_makes_the_same_cell(config):
+    """And a cell of before there were other target sets says what it always said."""
+    import json
+
+    cells = cells_of(config, targets=["attention", "v"], target_sets={"v": ["v_proj"]})
+    for cell in cells.values():
+        assert grid.Cell(**json.loads(json.dumps(cell.as_dict()))) == cell
+    assert cells["lora_attention_r1_a2_s0"].as_dict() == {
+        "method": "lora", "targets": "attention", "r": 1, "alpha": 2, "seed": 0,
+    }  # fmt: skip
+    assert cells["lora_v_r1_a2_s0"].as_dict()["modules"] == ["v_proj"]

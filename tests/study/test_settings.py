@@ -84,6 +84,26 @@ def test_what_came_later_is_no_part_of_a_cell_at_its_default(config):
     assert settings.load(config).cell_spec(cell)["training"]["seed"] == 42
 
 
+def test_a_key_that_came_later_is_no_part_of_older_results_until_it_is_set(config):
+    """Neither of a cell's nor of a baseline's, nor of what the splits are drawn by."""
+    loaded = settings.load(config)
+    cell = next(iter(grid.cells(loaded.grid).values()))
+    specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
+    assert ["near_duplicates" in spec["data"] for spec in specs] == [False, False]
+    config["data"]["near_duplicates"] = "keep"
+    loaded = settings.load(config)
+    specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
+    assert [spec["data"]["near_duplicates"] for spec in specs] == ["keep", "keep"]
+
+
+def test_truth_values_that_were_meant_as_words_are_explained(config):
+    config["data"]["class_names"] = [True, "2", "3", "4", "5"]
+    with pytest.raises(
+        settings.ConfigError, match=r"`data.class_names.0` is True; allowed: string. YAML takes yes, no"
+    ):
+        settings.load(config)
+
+
 def test_numbers_without_a_dot_are_read_in_lists_and_lines_too(config):
     config["data"]["validation_size"] = 100
     config["grid"] |= {"learning_rates": ["1e-3"], "lines": {"r": {"r": [8], "alpha": "1e1"}}}
@@ -118,8 +138,28 @@ FAULTS = [
     ("grid.lines", {"2nd": {"r": 8, "alpha": 8}}, "`grid.lines` is '2nd'; A line's name begins with a letter"),
     ("grid.lines", {8: {"r": 8, "alpha": 8}}, "`grid.lines` is 8; allowed: string. A line's name begins with a letter"),
     ("grid.learning_rates", ["fast"], "`grid.learning_rates.0` is 'fast'; allowed: number"),
-    ("grid.methods", ["loar"], "`grid.methods.0` is 'loar'; allowed: lora, qlora (did you mean lora?)"),
-    ("grid.targets", ["mlp"], "`grid.targets.0` is 'mlp'; allowed: attention, all-linear"),
+    (
+        "grid.methods",
+        ["loar"],
+        "`grid.methods.0` is 'loar'; allowed: lora, qlora, dora, adalora, head, full (did you mean",
+    ),
+    (
+        "grid.methods",
+        ["qdora"],
+        "`grid.methods.0` is 'qdora'; allowed: lora, qlora, dora, adalora, head, full (did you mean",
+    ),
+    (
+        "grid.targets",
+        ["mpl"],
+        "`grid.targets` names 'mpl'; allowed: attention, mlp, all-linear, or a set that you define",
+    ),
+    ("grid.targets", ["mpl"], "(did you mean mlp?)"),
+    ("grid.targets", [7], "`grid.targets.0` is 7; allowed: string"),
+    ("grid.target_sets", {"mlp": ["up_proj"]}, "`grid.target_sets` defines mlp, which every model has"),
+    ("grid.target_sets", {"q_v": ["q_proj"]}, "`grid.target_sets` is 'q_v'; The name of a target set begins with"),
+    ("grid.target_sets", {"q": "q_proj"}, "`grid.target_sets.q` is 'q_proj'; allowed: array. A target set is a list"),
+    ("grid.target_sets", {"q": []}, "`grid.target_sets.q` is []; it needs at least 1 entry"),
+    ("grid.target_sets", {"q": ["*.q_proj"]}, "`grid.target_sets.q.0` is '*.q_proj'; The end of a linear layer's name"),
     ("grid.seeds", [], "`grid.seeds` is []"),
     ("model.revision", "main", "`model.revision` is 'main'; a hub source needs the commit"),
     ("model.source", "packaged", "`model.name` is 'meta-llama/Meta-Llama-3-8B'; packaged models:"),
@@ -149,6 +189,19 @@ def test_faults_name_key_value_and_remedy(config, key, value, message):
         settings.load(config)
     assert all(line.startswith("config: ") for line in str(caught.value).splitlines())
     assert len(str(caught.value)) < 600
+
+
+def test_adalora_needs_steps_to_share_out_its_ranks(config):
+    """And its output is not scaled by a root, which PEFT would pass over without a word."""
+    config["grid"] |= {"methods": ["lora", "adalora"], "scaling": ["standard", "rank-stabilised"]}
+    config["data"]["train_size"], config["training"]["batch_size"] = 32, 16
+    with pytest.raises(settings.ConfigError) as caught:
+        settings.load(config)
+    scaling, steps = str(caught.value).splitlines()
+    assert "`grid.scaling` has rank-stabilised, which AdaLoRA does not know" in scaling
+    assert "adalora, which needs 3 optimizer steps" in steps and "there are 2" in steps
+    config["training"]["epochs"], config["grid"]["scaling"] = 2, ["standard"]
+    settings.load(config)
 
 
 def test_a_missing_key_is_named_with_what_it_means(config):

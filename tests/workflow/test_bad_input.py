@@ -18,8 +18,8 @@ import fetch_model
 import prepare_data
 import pytest
 import yaml
-from lorastudy.inputs import base_model, data
-from lorastudy.study import architecture, records, settings
+from lorastudy.inputs import base_model, data, linear_layers
+from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.errors import DiskFull
 from lorastudy.study.settings import REPOSITORY
 
@@ -45,6 +45,7 @@ def plan(study):
     records.check_places()
     base_model.check(loaded.model, loaded.data.max_length)
     data.check(loaded.data)
+    linear_layers.check(loaded.model, grid.cells(loaded.grid).values())
     return loaded
 
 
@@ -60,7 +61,9 @@ def draw(study):
 
 
 def fetch_base(study):
-    fetch_model.main(plan(study).block("model"), "results/model/base")
+    fetch_model.main(
+        plan(study).block("model"), "results/model/base", yaml.safe_load((study / "config.yaml").read_text())
+    )
 
 
 # --- the faults
@@ -122,8 +125,11 @@ FAULTS = {
     "learning rate in words": (configured(training__learning_rate="1e-4x"), plan, r"`training.learning_rate` is '1e-4x'; allowed: number"),
     "empty grid": (configured(grid__lines={}), plan, r"`grid.lines` is {}; it needs at least 1 entry"),
     "duplicate values": (configured(grid__lines={"alpha": {"r": 2, "alpha": [4, 4]}}), plan, r"`grid.lines.alpha.alpha` names 4 more than once; list each value once"),
-    "unknown method": (configured(grid__methods=["dora"]), plan, r"`grid.methods.0` is 'dora'; allowed: lora, qlora"),
-    "unknown target set": (configured(grid__targets=["all"]), plan, r"`grid.targets.0` is 'all'; allowed: attention, all-linear"),
+    "unknown method": (configured(grid__methods=["qdora"]), plan, r"`grid.methods.0` is 'qdora'; allowed: lora, qlora, dora, adalora, head, full"),
+    "unknown target set": (configured(grid__targets=["all"]), plan, r"`grid.targets` names 'all'; allowed: attention, mlp, all-linear, or a set that you define"),
+    "target set of another model": (configured(grid__targets=["wide"], grid__target_sets={"wide": ["c_attn"]}), plan, r"`grid.target_sets.wide` names 'c_attn', and no linear layer of LlamaModel ends so; .*self_attn.q_proj"),
+    "controls alone": (configured(grid__methods=["head", "full"]), plan, r"`grid.methods` has controls alone \(head, full\); add a method with adapters"),
+    "adalora in two steps": (configured(grid__methods=["adalora"], training__batch_size=50), plan, r"adalora, which needs 3 optimizer steps .* there are 2; raise"),
     "no file": (lambda study: (study / "reviews.csv").unlink(), plan, r"`data.train_file` is 'reviews.csv', and there is no such file"),
     "no column": (configured(data__text_column="review"), plan, r"'reviews.csv' has no column 'review' \(`data.text_column`\); it has text, label"),
     "empty file": (bytes_of_reviews(b""), plan, r"'reviews.csv' is an empty file; it needs"),
@@ -223,7 +229,7 @@ def refused(study, snakemake, *arguments, **environment):
 
 
 def test_all_faults_of_the_configuration_at_once(study, snakemake):
-    together = ("unknown key", "wrong type", "negative alpha", "unknown method", "unknown target set")
+    together = ("unknown key", "wrong type", "negative alpha", "unknown method")
     for fault in together:
         FAULTS[fault][0](study)
     said = refused(study, snakemake, "-n")
@@ -232,7 +238,9 @@ def test_all_faults_of_the_configuration_at_once(study, snakemake):
     assert not (study / "results").exists()
 
 
-@pytest.mark.parametrize("fault", ["no file", "model without weights", "results in the way"])
+@pytest.mark.parametrize(
+    "fault", ["no file", "model without weights", "results in the way", "target set of another model"]
+)
 def test_faults_before_any_job(study, snakemake, fault):
     spoil, _, message = FAULTS[fault]
     spoil(study)
@@ -244,7 +252,10 @@ def test_a_fault_of_the_texts(study, snakemake):
     spoil, _, message = FAULTS["label fractional"]
     spoil(study)
     said = refused(study, snakemake, "--cores", 1, "results/data/source.parquet")
-    require_a_line(said, message)
+    job, itself, last = said.partition("\nNot finished:\n")
+    require_a_line(job, message)  # as soon as it is found
+    require_a_line(last, message)  # and last on the screen
+    assert len(last.splitlines()) == 3
     assert not (study / "results" / "data" / "source.parquet").exists()
 
 
@@ -280,6 +291,7 @@ def test_a_gated_model_and_data_that_are_not_on_the_hub(study, snakemake, hub, t
         study, snakemake, "--cores", 2, "--keep-going", "results/data/card.json",
         HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "hf"), NO_PROXY="127.0.0.1", HF_TOKEN="hf_secret",
     )  # fmt: skip
+    said = said.partition("\nNot finished:\n")[2]
     require_a_line(said, r"`model.name` 'someone/gated' is gated: accept its terms .*`hf auth login` or set HF_TOKEN")
     require_a_line(
         said, r"`data.name` 'someone/texts' is not on the hub, or is private and HF_TOKEN is not set; correct"

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from lorastudy.inputs import base_model
 from lorastudy.inputs.sources import packaged
+from lorastudy.planning import check, resources
 from lorastudy.study import grid, settings
 from lorastudy.study.records import read_json
 from lorastudy.study.settings import REPOSITORY
@@ -50,7 +52,15 @@ def test_environments_pin_what_the_requirements_pin(environment, file):
 
 
 def test_every_requirement_is_pinned():
-    assert [line for line in requirements("requirements-dev.txt") if line.count("==") != 1] == []
+    assert [one for one in requirements("requirements-dev.txt") if one.partition(";")[0].count("==") != 1] == []
+
+
+def test_git_ignores_no_file_of_the_repository():
+    """What it ignores, static checks skip, and a new file beside it is left out of a commit."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a clone: there is no .git")
+    listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
@@ -157,6 +167,18 @@ def test_the_results_in_the_documents_are_those_of_the_records():
         "run: python docs/results.py"
     )
     assert f"{results['BEGIN']}\n{results['block']()}\n{results['END']}" in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_hours_of_the_check_are_about_those_of_the_readme(tmp_path, monkeypatch):
+    """One from arithmetic alone, the other from measured cells: the same within half, in a clone without any data."""
+    monkeypatch.chdir(tmp_path)
+    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    estimate = resources.Estimate(study, grid.cells(study.grid))
+    predicted = {row.device.name: row.hours for row in check.predictions(study, estimate, set(), check.known_gpus())}
+    projected, _ = runpy.run_path(str(REPOSITORY / "docs" / "results.py"))["rehearsal"].projected_hours()
+    for device, hours in projected.groupby("device").hours.sum().items():
+        assert f"{hours:.1f}" in (REPOSITORY / "README.md").read_text()
+        assert 1 / 1.5 < predicted[device] / hours < 1.5
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,8 @@ def test_the_same_cell_again_gives_the_same_bits(copy_study, snakemake):
 
 
 def without_torch(tmp_path):
-    """An environment in which importing torch or transformers fails."""
-    for name in ("torch", "transformers", "peft", "datasets"):
+    """An environment in which importing torch or transformers fails, and that has another clone's library installed."""
+    for name in ("torch", "transformers", "peft", "datasets", "lorastudy"):
         (tmp_path / "blocked").mkdir(exist_ok=True)
         (tmp_path / "blocked" / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported here')\n")
     return {"PYTHONPATH": str(tmp_path / "blocked")}
@@ -212,6 +212,25 @@ def test_a_deleted_figure_or_table_alone_is_rebuilt_without_torch(
     assert sum(jobs.values()) == 1
     snakemake("-d", copy_study, "--cores", 1, target, **without_torch(tmp_path))
     assert (copy_study / deleted).read_bytes() == before
+
+
+def test_tables_that_need_no_result_in_a_fresh_clone(tmp_path, snakemake):
+    """Of the paper's own study, in a directory with nothing but its configuration; the others say what to do first."""
+    shutil.copy(REPOSITORY / "config.yaml", tmp_path)
+    wanted = [
+        "paper_tables/table2_memory_by_dtype.md", "paper_tables/table3_memory_by_method.tex",
+        "paper_tables/table4_trainable_parameters.csv",
+    ]  # fmt: skip
+    snakemake("-d", tmp_path, "--cores", 1, *wanted)
+    assert all((tmp_path / name).stat().st_size for name in wanted)
+    counted = pd.read_csv(tmp_path / "paper_tables" / "table4_trainable_parameters.csv")
+    assert counted.r.nunique() == 10
+    assert counted.difference.dropna().eq(0).all()
+    for refused in ("paper_tables/table5_zero_shot.csv", "paper_tables/"):
+        done = snakemake("-d", tmp_path, "-n", wanted[0], refused, check=False)
+        assert done.returncode != 0
+        assert "there are no results to draw yet" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_tables_and_figures_of_a_part_of_the_grid(copy_study, snakemake, tmp_path):

@@ -1,16 +1,10 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
-import os
-import sys
-from pathlib import Path
-
 from snakemake.cli import get_argument_parser
-
-sys.path.append(str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary
-from lorastudy.inputs import base_model
+from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
 from lorastudy.study import command, configuration, grid, records, settings
@@ -31,7 +25,9 @@ def checked(step, *arguments):
 ASKED = get_argument_parser().parse_known_args()[0]
 CONFIGURED = configuration.Configuration.of(workflow.config_settings)
 checked(command.require_own_report, ASKED.report)
-checked(configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)])
+checked(
+    configuration.require_single_keys, [*workflow.configfiles, *command.profiles(ASKED)]
+)
 checked(CONFIGURED.typed, config)
 SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
@@ -66,6 +62,10 @@ def is_job():
 
 ONLY_PAPER = command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
+
+
+if not AS_IT_IS:
+    checked(linear_layers.check, SETTINGS.model, CELLS.values())
 
 
 # Where snakemake runs: what needs its network, and what takes less time than a job would wait.

@@ -17,6 +17,7 @@ def of_profile(name):
 
 ESTIMATE = resources.Estimate(SETTINGS, CELLS, gpu=of_profile("gpu_model"))
 STUDY_LEASE = lease.Lease("snakemake")
+STARTED = attempts.now()
 
 
 # `attempt` stands in each signature so that Snakemake asks again for every attempt.
@@ -74,18 +75,14 @@ def before_slurm():
     ESTIMATE.longest = partition.minutes if partition else None
 
 
-def failed_cells():
-    """What the user has to know at the end of a run that did not complete."""
-    jobs = [f"{step}.{cell}" for cell in CELLS for step in ("finetune", "evaluate")]
-    jobs += [f"zero_shot.{name}" for name in summary.BASELINES] + ["quantize_model"]
-    lines = attempts.report(jobs)
-    if lines:
-        print("\nNot finished:", *lines, sep="\n  ", file=sys.stderr)
-        print(
-            "Mend the cause and run the same command again: cells go on from their last checkpoint. "
-            "snakemake paper_tables/ figures/ shows what there is, holes included.",
-            file=sys.stderr,
-        )
+def what_failed():
+    """What the user has to know at the end of a run that did not complete; empty if no job says why."""
+    lines = attempts.report(STARTED)
+    advice = (
+        "Mend the cause and run the same command again: what is finished stays, and cells go on from their last "
+        "checkpoint."
+    )
+    return "\n  ".join(["\nNot finished:", *lines]) + f"\n{advice}" if lines else ""
 
 
 onstart:
@@ -94,6 +91,7 @@ onstart:
     ):  # tables and figures of what there is may be made while the study runs
         checked(STUDY_LEASE.acquire, False)
         atexit.register(STUDY_LEASE.release)
+        CONFIGURED.remember()
     if workflow.executor_plugin.name == "slurm":
         before_slurm()
 
@@ -104,4 +102,6 @@ onsuccess:
 
 onerror:
     STUDY_LEASE.release()
-    failed_cells()
+    # registered for the very end, below what Snakemake says of each failed job and of itself
+    if told := what_failed():
+        atexit.register(print, told, file=sys.stderr)

@@ -9,13 +9,14 @@ RESULTS = {
 }
 TABLES = [
     *expand(
-        "paper_tables/{table}.{format}", table=tables.TABLES, format=tables.FORMATS
+        "paper_tables/{table}.{format}", table=tables.names(SETTINGS.study.paper), format=tables.FORMATS
     ),
     "paper_tables/numbers.tex",
 ]
+FIGURE_NAMES = figures.names(SETTINGS.grid, SETTINGS.study.paper)
 FIGURES = expand(
     "figures/{figure}.{format}",
-    figure=figures.names(SETTINGS.grid),
+    figure=FIGURE_NAMES,
     format=figures.FILES.values(),
 )
 
@@ -24,16 +25,27 @@ RECORDS = [
     *expand("results/zero_shot/{name}/metrics.json", name=summary.BASELINES),
     *expand("results/cells/{cell}/metrics.json", cell=CELLS),
 ]
-if ONLY_PAPER and not any(map(os.path.exists, RECORDS)):
+if (
+    ONLY_PAPER
+    and not command.only_tables(ASKED.targets, tables.WITHOUT_RESULTS)
+    and not any(map(os.path.exists, RECORDS))
+):
     raise SystemExit(
         "there are no results to draw yet; run the study first: snakemake --cores all, or on a cluster "
-        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory)."
+        "snakemake --profile slurm -j 20 (and -d DIRECTORY for a study in another directory). "
+        f"Without results there are paper_tables/ {', '.join(tables.WITHOUT_RESULTS)} (.csv, .md, .tex)."
     )
 
 
 def records_of_study(wildcards):
     """Records that the summary is made of: all of the grid's, or those that there are when nothing may be trained."""
     return list(filter(os.path.exists, RECORDS)) if AS_IT_IS else RECORDS
+
+
+def data_of_study(wildcards):
+    """The data card and the test texts, for the report; like the records where nothing may be made."""
+    files = ["results/data/card.json", "results/data/test.parquet"]
+    return list(filter(os.path.exists, files)) if AS_IT_IS else files
 
 
 def all_cells(wildcards):

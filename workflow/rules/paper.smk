@@ -7,8 +7,10 @@ report: "../report/study.rst"
 rule aggregate_results:
     input:
         records_of_study,
+        data=data_of_study,
     output:
         **RESULTS,
+        details="results/details.json",
     log:
         "logs/aggregate_results.log",
     conda:
@@ -18,6 +20,7 @@ rule aggregate_results:
         specs=all_specs,
         grid=SETTINGS.block("grid"),
         statistics=SETTINGS.block("statistics"),
+        with_paper=SETTINGS.study.paper,
         code=code_of_library,
     message:
         "Gathering the records of the study"
@@ -93,7 +96,7 @@ rule plot_figure:
     log:
         "logs/plot_{figure}.log",
     wildcard_constraints:
-        figure="|".join(figures.names(SETTINGS.grid)),
+        figure="|".join(FIGURE_NAMES),
     conda:
         "../../envs/analysis.yaml"
     params:

@@ -10,9 +10,11 @@ localrules:
 rule make_report:
     input:
         **RESULTS,
-        figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        captions=expand("figures/{figure}.txt", figure=FIGURE_NAMES),
+        details="results/details.json",
+        figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
-        tables=expand("paper_tables/{table}.csv", table=tables.TABLES),
+        tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
     output:
         "report.html",
     log:
@@ -21,6 +23,7 @@ rule make_report:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        configuration=CONFIGURED.as_dict(),
         code=code_of_library,
         page=templates_of_page,
     message:

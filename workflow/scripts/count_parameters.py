@@ -1,7 +1,7 @@
-"""Count the trainable parameters of the paper's model for each rank and target set of its Table 4."""
+"""Count the trainable parameters of the paper's model for each rank that it trains and each target set of its Table 4."""
 
 from lorastudy.engine import model
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import architecture, grid, paper, settings
 
 CLASSES = 5
@@ -20,7 +20,7 @@ def main(output):
     shape = architecture.named(architecture.PAPER)
     rows = []
     for targets, heads in HEADS.items():
-        for r in paper.RANKS:
+        for r in paper.TRAINED:
             counts = {head: _count(shape, targets, head, r) for head in heads}
             pair = counts["paper"][0] - counts["plain"][0] if "paper" in counts else 0
             for head, (trainable, everything) in counts.items():
@@ -47,5 +47,5 @@ def _count(shape, targets, head, r):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.output[0])

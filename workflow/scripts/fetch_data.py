@@ -1,7 +1,7 @@
 """Bring the labelled texts into the study's directory, in one form. Runs where there is a network."""
 
 from lorastudy.inputs import data
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 
 
 def main(source, output):
@@ -10,5 +10,5 @@ def main(source, output):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.params.source, snakemake.output[0])

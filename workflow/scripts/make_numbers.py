@@ -1,7 +1,7 @@
 """Write the study's headline numbers as LaTeX macros."""
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import numbers
 
 
@@ -11,5 +11,5 @@ def main(inputs, output, settings):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)

@@ -1,7 +1,7 @@
 """Write one table in all its formats."""
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import tables
 
 
@@ -12,6 +12,6 @@ def main(name, inputs, outputs, settings):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         inputs, outputs = dict(snakemake.input.items()), dict(snakemake.output.items())
         main(snakemake.wildcards.table, inputs, outputs, snakemake.params.settings)

@@ -1,7 +1,7 @@
 """Draw one figure, with its caption."""
 
 from lorastudy.analysis import summary
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.presentation import figures
 
 
@@ -11,6 +11,6 @@ def main(name, inputs, outputs, settings, look):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         inputs, outputs = dict(snakemake.input.items()), dict(snakemake.output.items())
         main(snakemake.wildcards.figure, inputs, outputs, snakemake.params.settings, snakemake.params.look)

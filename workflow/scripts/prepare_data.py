@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lorastudy.inputs import base_model, data
-from lorastudy.jobs import logs
+from lorastudy.jobs import running
 from lorastudy.study import settings
 
 
@@ -17,5 +17,5 @@ def main(block, source, base, output_directory):
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.params.data, snakemake.input.source, snakemake.input.base, Path(snakemake.output.card).parent)

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-from lorastudy.jobs import logs
+from lorastudy.engine import exchange
+from lorastudy.jobs import running
 from lorastudy.presentation import publish
 
 
 def main(record, card, output, study_name):
     """Arguments are the rule's files and the title of the study."""
-    publish.write(Path(record).parent, card, output, study_name)
+    cell = Path(record).parent
+    publish.write(cell, card, output, study_name)
+    exchange.write(cell / "adapter", output)
 
 
 if __name__ == "__main__":
-    with logs.to_file(snakemake.log[0]):
+    with running.job(snakemake.log[0]):
         main(snakemake.input.metrics, snakemake.input.card, snakemake.output[0], snakemake.params.study)

@@ -8,9 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
-from lorastudy.jobs import progress
-from lorastudy.study import grid, settings
+from lorastudy.jobs import logs, progress
+from lorastudy.study import configuration, grid, settings
 
 NEWEST = 5  # finished cells that are listed
 BAR = 60  # characters
@@ -27,16 +26,20 @@ def main(arguments=None):
     parser.add_argument(
         "--every", type=float, default=2.0, metavar="SECONDS", help="time between two looks (default: 2)"
     )
+    configuration.add_options(parser)
     chosen = parser.parse_args(arguments)
-    path = Path(chosen.directory, "config.yaml")
-    try:
-        study = settings.load(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        sys.exit(f"{path}: there is no such file; name the directory of a study.")
-    except (settings.ConfigError, yaml.YAMLError) as fault:
-        sys.exit(str(fault))
+    logs.any_terminal()
+    study = study_in(chosen.directory, configuration.Configuration.of_options(chosen).or_last(chosen.directory))
     os.chdir(chosen.directory)
     watch(study, chosen.once, chosen.every)
+
+
+def study_in(directory, configured):
+    """``settings.Settings`` of the study in ``directory``; ends the process in a line if there is none."""
+    try:
+        return settings.load(configured.read(directory))
+    except settings.ConfigError as fault:
+        sys.exit(str(fault))
 
 
 def watch(study, once, every):
@@ -57,22 +60,42 @@ def watch(study, once, every):
         pass
 
 
-def view(study, found):
-    """What is shown of the states ``found``, as something that rich prints."""
+def over(found):
+    """Number of cells that have a result."""
+    return sum(state.phase in (progress.DONE, progress.DIVERGED) for state in found)
+
+
+def in_a_line(study, found):
+    """How far a study with the states ``found`` is, in short."""
+    parts = [f"{over(found)} of {len(found)} cells"]
+    if left := progress.seconds_left(found):
+        parts.append(f"about {duration(left)} left")
+    if missing := progress.unmade(study):
+        parts.append(f"not there yet: {', '.join(missing)}")
+    return "; ".join(parts)
+
+
+def view(study, found, steps=None):
+    """What is shown of the states ``found``, as something that rich prints.
+
+    Args:
+        steps: done and planned steps of the workflow, where they are known.
+    """
     from rich.console import Group
     from rich.text import Text
 
     counts = Counter(state.phase for state in found)
-    over = sum(counts[phase] for phase in (progress.DONE, progress.DIVERGED))
     head = Text(f"{study.study.name}  ", "bold")
-    head.append(f"{over} of {len(found)} cells", "default")
+    head.append(f"{over(found)} of {len(found)} cells", "default")
     for phase in PHASES:
         if counts[phase]:
             head.append(f"  {counts[phase]} {phase}", COLOURS[phase])
     if left := progress.seconds_left(found):
         head.append(f"  about {duration(left)} left", "default")
-    filled = BAR * over // max(1, len(found))
+    filled = BAR * over(found) // max(1, len(found))
     parts = [head, Text.assemble(("━" * filled, "green"), ("━" * (BAR - filled), "dim"))]
+    if steps:
+        parts.append(Text("{} of {} steps: data, models, cells, tables, figures".format(*steps), "dim"))
     if missing := progress.unmade(study):
         parts.append(Text(f"not there yet: {', '.join(missing)}", "dim"))
     running = [state for state in found if state.phase in (progress.TRAINING, progress.EVALUATING)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lorastudy.analysis import contrasts, scatter, tuning
+from lorastudy.analysis import collapse, contrasts, scatter, tuning
+from lorastudy.analysis.claims import measuring
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
-from lorastudy.study import grid
 from lorastudy.study.errors import StudyError
 
 METRICS = ("accuracy", "f1", "nll")
@@ -29,22 +29,26 @@ PAIRS = 3
 COLUMNS = [
     "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
-    "p_equivalent", "answer", "smallest_margin", "reason", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
+    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
     "seeds", "units",
 ]  # fmt: skip
+
+
+WHOLE = ["r", "only_a", "only_b", "collapsed"]
 
 
 class ComparisonError(StudyError):
     """Results that cannot be compared."""
 
 
-def build(summary, lines, statistics, study_directory="."):
+def build(summary, lines, statistics, study_directory=".", claims=True):
     """All comparisons of a study.
 
     Args:
         summary: of ``summary.build``.
         lines: of ``grid.lines``; comparisons of r and of alpha follow them.
         statistics: the configuration's block of that name.
+        claims: whether the study is about the paper, so that the comparisons of its claims are made too.
 
     Returns:
         data frame with the columns ``COLUMNS``, a row a comparison and metric. ``difference`` is a minus b as a
@@ -55,7 +59,8 @@ def build(summary, lines, statistics, study_directory="."):
         seed with all else equal (``permutation``). Of two single runs, ``only_a`` and ``only_b`` count the texts that
         one of them alone got right, ``mcnemar`` is McNemar's mid-p, and ``bootstrap_low`` and ``bootstrap_high`` are
         the paired bootstrap's interval. ``units`` is the number of differences (or lines) that a pooled comparison
-        averages. ``reason`` says why a row has a difference alone.
+        averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
+        counts those at chance, and ``difference_all`` is the difference with them.
     """
     import pandas as pd
 
@@ -64,11 +69,18 @@ def build(summary, lines, statistics, study_directory="."):
     parts = []
     for view, cells in tuning.views(summary).items():
         table = contrasts.points(cells)
-        parts.append(measure(contrasts.build(table, lines, baselines), table, scores, statistics).assign(view=view))
+        wanted = contrasts.build(table, lines, baselines)
+        if claims and view == tuning.CONFIGURED:
+            wanted += measuring.build(table, baselines)
+        parts.append(measure(wanted, table, scores, statistics).assign(view=view))
+    if claims and len(parts) > 1:
+        table = contrasts.points(summary[summary.kind.eq("cell")])
+        crossed = measure(measuring.crossing(table), table, scores, statistics, ("r", "alpha", "learning_rate"))
+        parts.append(crossed.assign(view=tuning.CONFIGURED))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def measure(wanted, table, scores, statistics):
+def measure(wanted, table, scores, statistics, point=("r", "alpha")):
     """Comparisons of one view, with the columns ``COLUMNS`` but for the view.
 
     Args:
@@ -76,21 +88,23 @@ def measure(wanted, table, scores, statistics):
         table: of ``contrasts.points``, of that view.
         scores: of ``read``.
         statistics: the configuration's block of that name.
+        point: the columns whose values make a point of the layout that shares its variance.
     """
     import pandas as pd
 
-    of_runs = {metric: scatter.fit(table, values) for metric, values in scores.items()}
+    of_runs = {metric: scatter.fit(table, values, point) for metric, values in scores.items()}
     rows = [
         row
         for contrast in wanted
         for metric in scores
+        if (contrast.family, metric) != (measuring.FAMILY, "f1")  # claims are about accuracy, and nll stands beside
         if (row := compare(contrast, metric, scores[metric], of_runs[metric], statistics))
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS[1:])
     tested = frame[frame.p.notna()]
     together = tested.groupby(["family", "group", "metric"], sort=False).p
     frame["p_holm"] = together.transform(corrections.holm) if len(tested) else np.nan
-    return frame.astype(dict.fromkeys(["r", "only_a", "only_b"], "Int64"))
+    return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def read(summary, study_directory="."):
@@ -105,7 +119,7 @@ def read(summary, study_directory="."):
     import pyarrow.parquet
 
     first, scores = None, {name: {} for name in METRICS}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         directory = Path(study_directory, "results", "cells" if row.kind == "cell" else "zero_shot", row.id)
         table = pyarrow.parquet.read_table(directory / "predictions.parquet")
         first = first or (row.id, table)
@@ -136,7 +150,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
     units, seeds = contrasts.complete(contrast.members())
     if not units:
         return None
-    differences = _differences(units, seeds, scores)
+    differences = _differences(units, seeds, scores) - np.float32(contrast.offset)
     row = {
         "family": contrast.family,
         "group": contrast.group,
@@ -151,6 +165,7 @@ def compare(contrast, metric, scores, of_runs, statistics):
         "n": differences.shape[2],
         "seeds": len(seeds),
         "units": len(units),
+        **_with_collapsed(contrast, scores),
     }
     estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
     if estimate is None:
@@ -180,7 +195,7 @@ def estimated(differences, units, seeds, of_runs, binary):
         return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
     known = of_runs.variance(units, seeds)
     if known is None:
-        return None, "one seed in common, and what the runs scatter by is not shared with others"
+        return None, f"{len(seeds)} seeds in common, and runs that do not scatter like the others need {scatter.SEEDS}"
     variance, df = known
     found = paired.estimate(differences.mean(axis=1), single)
     test = TESTS["own" if of_runs.is_alone(units) else "shared"]
@@ -211,6 +226,26 @@ def described(estimate, margin):
     }
 
 
+def _with_collapsed(contrast, scores):
+    """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
+    units = contrast.members()
+    lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
+    if not lost:
+        return {}
+
+    def mean(runs):
+        every = [*runs.values(), *getattr(runs, "collapsed", {}).values()]
+        return np.mean([scores[run].mean(dtype=float) for run in every])
+
+    whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
+    return {"collapsed": len(lost), "difference_all": float(np.mean(whole)) - contrast.offset}
+
+
+def estimate_of(row):
+    """The ``paired.Estimate`` behind a row of the comparisons that has an interval."""
+    return paired.Estimate(row.difference, row.se_texts, row.se_runs, row.se_fixed, int(row.n), row.df_runs)
+
+
 def _two_runs(difference, statistics):
     only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
     low, high = paired.bootstrap(only_a, only_b, len(difference), statistics["resamples"], statistics["seed"])
@@ -219,8 +254,11 @@ def _two_runs(difference, statistics):
 
 
 def _permutation(units, seeds, scores):
-    """p of exchanging the members of each unit within each seed; NaN for baselines, which have no seed."""
-    if any(None in runs for unit in units for _, runs in unit) or len({len(unit) for unit in units}) > 1:
+    """p of exchanging the members of each unit within each seed; NaN where there is nothing to exchange."""
+    sizes = {len(unit) for unit in units}
+    if any(None in runs for unit in units for _, runs in unit) or len(sizes) > 1:
+        return np.nan
+    if any(abs(sum(weight for weight, _ in unit)) > 1e-6 for unit in units):
         return np.nan
     blocks = [[scores[runs[seed]].mean(dtype=float) for _, runs in unit] for unit in units for seed in seeds]
     weights = [[weight for weight, _ in unit] for unit in units for _ in seeds]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lorastudy.analysis import tuning
+from lorastudy.analysis import collapse, tuning
 from lorastudy.statistics import paired
 from lorastudy.study import grid
 
@@ -33,6 +33,7 @@ class Contrast:
         group: within it p values are corrected together; empty if the whole family is.
         line: name of the grid's line that both are on; empty if that is not what was asked.
         common: the columns of ``tuning.POINT`` that all of it has in common.
+        offset: a number that is subtracted, where b is that number and no result.
     """
 
     family: str
@@ -44,10 +45,17 @@ class Contrast:
     group: str = ""
     line: str = ""
     common: dict = field(default_factory=dict)
+    offset: float = 0.0
 
     def members(self):
         """The units as they are averaged: lists of (weight, seed → id). Those of trends are lines, set up here."""
         return trend_units(self.units) if self.family.endswith("_trend") else self.units
+
+
+class Runs(dict):
+    """Seed → id of the runs of a point that learned; ``collapsed`` has the same of those that ended at chance."""
+
+    collapsed = {}
 
 
 def points(cells):
@@ -55,17 +63,19 @@ def points(cells):
 
     Returns:
         data frame with ``tuning.POINT``, ``learning_rate``, ``point`` (the cells' id without the seed) and ``runs``
-        (seed → id of each finished cell), in the order of the grid.
+        (``Runs``), in the order of the grid.
     """
     import pandas as pd
 
     rows = []
     for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
         first = group.iloc[0]
-        finished = group[group.status.eq("finished")]
+        learned, lost = (group[group.status.eq(status)] for status in ("finished", collapse.COLLAPSED))
+        runs = Runs(zip(learned.seed, learned.id))
+        runs.collapsed = dict(zip(lost.seed, lost.id))
         rows.append(
             dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
-            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": dict(zip(finished.seed, finished.id))}
+            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": runs}
         )
     return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
 
@@ -102,7 +112,7 @@ def build(table, lines, baselines):
             for a, b in itertools.combinations(members, 2)
         ]
     for baseline in baselines:
-        of_baseline = _as_baseline(baseline)
+        of_baseline = as_baseline(baseline)
         for _, row in table.iterrows():
             common = {name: row[name] for name in tuning.POINT}
             found.append(_pair("baseline", "point", common, row, of_baseline))
@@ -126,9 +136,8 @@ def _alike(table, axis):
 
 def _along(table, line):
     """The points on a line of each method, target set and scaling: line, what they have in common, and they in order."""
-    on = [point in line.points for point in zip(table.r, table.alpha)]
     sets = ["method", "targets", "scaling"]
-    for key, group in table[on].groupby(sets, sort=False):
+    for key, group in table[line.holds(table)].groupby(sets, sort=False):
         if len(group) > 1:
             common = dict(zip(sets, key, strict=True))
             common |= {name: group[name].iloc[0] for name in grid.AXES if group[name].nunique() == 1}
@@ -191,7 +200,7 @@ def _group(line, common):
     return f"{common['method']} {common['targets']} {common['scaling']} {line.name}"
 
 
-def _as_baseline(name):
+def as_baseline(name):
     import pandas as pd
 
     return pd.Series({"point": name, "runs": {None: name}})

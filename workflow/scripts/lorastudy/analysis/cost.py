@@ -9,6 +9,8 @@ GPU did: time by ``gpu_processes`` (that of evaluation too, where it is not read
 (``energy``).
 """
 
+from lorastudy.analysis import collapse
+
 MEASURED = "measured"
 ESTIMATED = "estimated from cost.power_watts"
 COLUMNS = [
@@ -37,7 +39,7 @@ def table(summary, cost):
     """
     import pandas as pd
 
-    done = summary[summary.status.isin(["finished", "diverged"])]
+    done = summary[summary.status.isin([*collapse.RAN, "diverged"])]
     frame = done[COLUMNS[:9]].assign(hours=hours(done))
     measured = done.energy_kwh.astype("Float64")
     watts = cost["power_watts"]

@@ -1,6 +1,8 @@
 """The points of the grid with their scores over all seeds: what result tables and trend figures show."""
 
-from lorastudy.analysis import tuning
+from dataclasses import replace
+
+from lorastudy.analysis import collapse, scatter, tuning
 from lorastudy.statistics import metrics, paired
 from lorastudy.study import layout
 
@@ -11,18 +13,20 @@ MEASURED = [
     "peak_reserved_gib", "energy_kwh", "final_loss", "validation_accuracy",
 ]  # fmt: skip
 COLUMNS = [
-    "view", "point", *tuning.POINT, "learning_rate", "status", "reason", "seeds", "seeds_planned", "n_test", *SCORES,
-    *MEASURED,
+    "view", "point", *tuning.POINT, "learning_rate", "status", "reason", "seeds", "seeds_planned", "collapsed",
+    "accuracy_all", "n_test", *SCORES, *MEASURED,
 ]  # fmt: skip
+WHOLE = ["r", "seeds", "seeds_planned", "collapsed", "n_test"]
 
 
 def build(summary, study_directory="."):
     """One row a point and view (``tuning.views``), in the order of the grid.
 
-    Scores are means over the seeds that finished. Of one seed, the interval is the bootstrap's over the test texts; of
-    several, it covers seeds and texts (``paired.estimate``) within what the score can be, and ``ece`` has none. ``status`` is ``finished`` when all
-    planned seeds have; else it is that of the first that has not, with the reason, and the scores are those of the
-    seeds that have.
+    Scores are means over the seeds whose runs learned. Of one seed, the interval is the bootstrap's over the test texts;
+    of two, it is over the texts for these runs; of more, it covers seeds and texts (``paired.estimate``) within what
+    the score can be. ``ece`` of several has none. ``status`` is ``finished`` when all planned seeds have; else it is
+    that of the first that has not, with the reason, and the scores are those of the seeds that have. ``collapsed``
+    counts the runs at chance (``collapse``), ``accuracy_all`` is the mean over them too.
 
     Returns:
         data frame with the columns ``COLUMNS``.
@@ -37,13 +41,17 @@ def build(summary, study_directory="."):
             row = {"view": view, "point": first.id.removesuffix(f"_s{first.seed}")}
             row |= dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
             row |= {"status": "finished", "seeds": len(finished), "seeds_planned": len(group)}
+            row |= {"collapsed": int(group.status.eq(collapse.COLLAPSED).sum())}
+            row |= {"accuracy_all": group.accuracy[group.status.isin(collapse.RAN)].astype(float).mean()}
             if len(unfinished):
-                row |= {"status": unfinished.iloc[0].status, "reason": unfinished.iloc[0].reason}
+                first_lost = unfinished.iloc[0]
+                reason = collapse.describe(group) if first_lost.status == collapse.COLLAPSED else first_lost.reason
+                row |= {"status": first_lost.status, "reason": reason}
             if len(finished):
                 row |= {"n_test": finished.iloc[0].n_test} | _scores(finished, study_directory)
                 row |= finished[MEASURED].astype(float).mean().to_dict()
             rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(["r", "seeds", "seeds_planned", "n_test"], "Int64"))
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def _scores(runs, study_directory):
@@ -60,6 +68,8 @@ def _scores(runs, study_directory):
     right = np.mean([of_run["accuracy"] for of_run in values], axis=0)
     for name in values[0]:
         estimate = paired.estimate(np.array([of_run[name] for of_run in values]))
+        if len(runs) < scatter.SEEDS:
+            estimate = replace(estimate, se_runs=0.0)
         low, high = np.clip(estimate.interval(), *metrics.bounds(name, classes)).tolist()
         low, high = metrics.widened(name, estimate.value, low, high, table.label.to_numpy(), right, classes)
         scores |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}

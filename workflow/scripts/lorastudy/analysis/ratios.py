@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorastudy.analysis import collapse
+
 CONDITION = ["targets", "r", "alpha", "scaling", "learning_rate", "device", "memory_meter", "gpus"]
 TIMES = ("seconds",)  # a run slows those beside it on a GPU down, it does not add to their own memory
 
@@ -44,7 +46,7 @@ def matched(cells, column):
     Returns:
         data frame with the columns ``CONDITION``, ``seed``, ``lora`` and ``qlora`` (values of ``column``) and ``alone``.
     """
-    finished = cells[cells.status.eq("finished") & cells[column].notna()]
+    finished = cells[cells.status.isin(collapse.RAN) & cells[column].notna()]
     finished = finished.assign(gpus=finished.gpus.astype("Float64").fillna(1), alone=_processes(finished).le(1))
     keys = [*CONDITION, "seed"]
     sides = [finished[finished.method.eq(name)][[*keys, column, "alone"]] for name in ("lora", "qlora")]
@@ -76,7 +78,7 @@ def ratio(cells, column):
     value = float(np.exp(of_condition.mean())) if len(of_condition) else np.nan
     count, seeds = len(of_condition), int(pairs.seed.nunique())
     if column in TIMES and count and not pairs.alone.any():
-        shared = crowd(cells[cells.status.eq("finished")])
+        shared = crowd(cells[cells.status.isin(collapse.RAN)])
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds, shared)
     if count < 2:
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds)

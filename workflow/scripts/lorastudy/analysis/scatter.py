@@ -2,7 +2,7 @@
 
 Cells that scatter alike share their variance over the grid (``components``). One whose runs scatter far more than the
 others' (at a high alpha some runs half fail) is unstable: its (r, alpha) has no part in what the others share, and a
-comparison with it has the variance of its own seeds. So has one with an (r, alpha) that not all sets have finished.
+comparison with it has the variance of its own seeds.
 """
 
 from dataclasses import dataclass
@@ -23,16 +23,14 @@ class Scatter:
 
     Attributes:
         mean: id of a run → its score.
-        place: id of a run → (levels of its set, (r, alpha)).
-        unstable: (r, alpha) of the unstable ones.
-        stable: (r, alpha) that share their variance.
+        place: id of a run → (levels of its set, its point: (r, alpha) as a rule).
+        unstable: the unstable points.
         shared: ``components.Components``; None where there is nothing to share.
     """
 
     mean: dict
     place: dict
     unstable: frozenset
-    stable: frozenset
     shared: "components.Components | None"
 
     def variance(self, units, seeds):
@@ -62,16 +60,17 @@ class Scatter:
     def is_alone(self, units):
         """Whether all of these units keep to their own seeds.
 
-        So does one with a point that does not share, and one with a baseline: that has no seed, so that what a seed
-        does to all stays in.
+        So does one with an unstable point, and one whose weights do not add up to 0 or that has a baseline, which has no
+        seed: what a seed does to all stays in it.
         """
         return self.shared is None or all(
-            any(None in runs or self.place[next(iter(runs.values()))][1] not in self.stable for _, runs in unit)
+            any(None in runs or self.place[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
+            or abs(sum(weight for weight, _ in unit)) > 1e-6
             for unit in units
         )
 
     def _own(self, units, seeds, number):
-        if len(seeds) < 2:
+        if len(seeds) < SEEDS:
             return None
         of_seed = [
             sum(weight * self.mean[runs.get(seed, runs.get(None))] for unit in units for weight, runs in unit) / number
@@ -80,12 +79,13 @@ class Scatter:
         return float(np.var(of_seed, ddof=1)) / len(seeds), len(seeds) - 1
 
 
-def fit(table, scores):
+def fit(table, scores, point=("r", "alpha")):
     """The ``Scatter`` of a view; None with fewer than ``SEEDS`` seeds.
 
     Args:
         table: of ``contrasts.points``.
         scores: id → score of each text, float array of shape (texts,), of one metric.
+        point: the columns whose values make a point of the layout.
     """
     seeds = sorted({seed for runs in table.runs for seed in runs})
     if len(seeds) < SEEDS:
@@ -93,20 +93,20 @@ def fit(table, scores):
     mean = {name: float(np.mean(values)) for name, values in scores.items()}
     factors = [name for name in FACTORS if table[name].nunique() > 1]
     sets = list(table[factors].itertuples(index=False, name=None))
-    where = list(zip(sets, zip(table.r, table.alpha), table.runs))
-    place = {run: (levels, point) for levels, point, runs in where for run in runs.values()}
-    rows, columns = list(dict.fromkeys(sets)), list(dict.fromkeys(point for _, point, _ in where))
+    where = list(zip(sets, table[list(point)].itertuples(index=False, name=None), table.runs))
+    place = {run: (levels, at) for levels, at, runs in where for run in runs.values()}
+    rows, columns = list(dict.fromkeys(sets)), list(dict.fromkeys(at for _, at, _ in where))
     values = np.full((len(rows), len(columns), len(seeds)), np.nan)
-    for levels, point, runs in where:
+    for levels, at, runs in where:
         for seed, run in runs.items():
-            values[rows.index(levels), columns.index(point), seeds.index(seed)] = mean[run]
+            values[rows.index(levels), columns.index(at), seeds.index(seed)] = mean[run]
     loose = unstable(values)
     values[:, loose] = np.nan
     kept = _complete(np.isfinite(values))
-    stable = [columns[column] for column in kept[1]]
     levels = {name: [rows[row][place] for row in kept[0]] for place, name in enumerate(factors)}
-    shared = components.fit(values[np.ix_(*kept)], levels, stable) if len(kept[2]) >= SEEDS else None
-    return Scatter(mean, place, frozenset(columns[i] for i in np.flatnonzero(loose)), frozenset(stable), shared)
+    part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
+    shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
+    return Scatter(mean, place, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
 
 
 def unstable(values):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy.analysis import collapse
 from lorastudy.analysis import comparisons as of_comparisons
 from lorastudy.analysis import points as of_points
 from lorastudy.jobs import attempts
@@ -19,6 +20,7 @@ FROM_EVALUATION = measurements.names(measurements.Evaluation)
 COLUMNS = [
     *IDENTITY,
     "n_test",
+    "chance",
     *SCORES,
     "validation_accuracy",
     "validation_nll",
@@ -47,6 +49,7 @@ class Results:
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.
+        classes: names of the classes, in their order; empty where neither data card nor configuration has them.
         settings: the configuration's blocks that tables and figures depend on, by name.
     """
 
@@ -55,6 +58,7 @@ class Results:
     comparisons: "pd.DataFrame"  # noqa: F821
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
+    classes: tuple
     settings: dict
 
     @property
@@ -80,14 +84,30 @@ def load(summary, points, comparisons, curves, confusion, settings):
     """
     import pandas as pd
 
+    matrices = records.read_json(confusion)
+    if matrices.keys() != {"classes", "counts"}:
+        raise ResultsError(_REMADE.format(path=confusion, lack="names of the classes"))
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
-        points=_table(points, of_points.COLUMNS, ["r", "seeds", "seeds_planned", "n_test"]),
-        comparisons=_table(comparisons, of_comparisons.COLUMNS, ["r", "only_a", "only_b"]),
+        points=_table(points, of_points.COLUMNS, of_points.WHOLE),
+        comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
-        confusion=records.read_json(confusion),
+        confusion=matrices["counts"],
+        classes=tuple(matrices["classes"] or settings_names(settings)),
         settings=settings,
     )
+
+
+_REMADE = (
+    "{path} has no {lack}: another version of this pipeline wrote it. "
+    "Delete it and run the same command again; no cell is trained for it."
+)
+
+
+def settings_names(blocks):
+    """The configuration's names of the classes, as strings; empty without any."""
+    data = blocks.get("data", {})
+    return [str(name) for name in data.get("class_names") or data.get("labels") or ()]
 
 
 def _table(path, columns, whole, text=()):
@@ -96,10 +116,7 @@ def _table(path, columns, whole, text=()):
 
     frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
     if lost := [column for column in columns if column not in frame]:
-        raise ResultsError(
-            f"{path} has no column `{lost[0]}`: another version of this pipeline wrote it. "
-            "Delete it and run the same command again; no cell is trained for it."
-        )
+        raise ResultsError(_REMADE.format(path=path, lack=f"column `{lost[0]}`"))
     return frame
 
 
@@ -107,7 +124,7 @@ def build(cells, specs, study_directory="."):
     """The summary as a data frame.
 
     A result that does not belong to the study's present configuration is not mixed with the others: its row has the
-    status ``stale`` and no numbers.
+    status ``stale`` and no numbers. A run that ended at chance while others learned has ``collapsed`` (``collapse``).
 
     Args:
         cells: the grid's cells by id.
@@ -117,7 +134,14 @@ def build(cells, specs, study_directory="."):
 
     rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
     rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
+    summary = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64") | {"reason": object})
+    lost = collapse.find(summary)
+    summary.loc[lost, "status"] = collapse.COLLAPSED
+    summary.loc[lost, "reason"] = [
+        f"accuracy {row.accuracy:.3f}, that of the most frequent class is {row.chance:.3f}"
+        for row in summary[lost].itertuples()
+    ]
+    return summary
 
 
 def _cell_row(cell, spec, study):
@@ -146,6 +170,8 @@ def _result(directory, spec, study, jobs):
         return {"status": "stale", "reason": f"made with another {changed}; run it again"}
     trained = _read(directory / "training.json") or {}
     row = {"status": measured["status"], "reason": measured.get("reason"), "n_test": measured["n_test"]}
+    if measured["confusion"]:
+        row["chance"] = max(map(sum, measured["confusion"])) / measured["n_test"]
     if row["status"] == "diverged":
         row["reason"] = (
             f"diverged at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
@@ -189,7 +215,7 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin(["finished", "diverged"])]:
+    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)
@@ -197,12 +223,14 @@ def curves(summary, study_directory="."):
 
 
 def confusion(summary, study_directory="."):
-    """Confusion matrices by id of all finished cells and baselines."""
+    """``counts``: confusion matrix by id of all cells and baselines that have one; ``classes``: the data card's names."""
+    card = Path(study_directory, layout.CARD)
+    names = records.read_json(card)["class_names"] if card.exists() else None
     matrices = {}
-    for row in summary[summary.status.eq("finished")].itertuples():
+    for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
         matrices[row.id] = records.read_json(record)["confusion"]
-    return matrices
+    return {"classes": names, "counts": matrices}
 
 
 def write_csv(frame, path):

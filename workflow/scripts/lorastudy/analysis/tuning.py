@@ -4,6 +4,8 @@ A point is a cell but for its seed and its learning rate: one place of the grid.
 the validation texts alone; the test texts have no part in it.
 """
 
+from lorastudy.analysis import collapse
+
 POINT = ["method", "targets", "r", "alpha", "scaling"]
 CONFIGURED, TUNED = "configured", "tuned"
 
@@ -35,7 +37,8 @@ def selected(cells):
         data frame with the columns ``POINT`` and ``learning_rate``; a point without a finished cell is at its
         lowest rate.
     """
-    finished = cells.assign(finished=cells.status.eq("finished") & cells.validation_accuracy.notna())
+    # one that collapsed counts too: that it did is known from the test texts, which have no part in the choice
+    finished = cells.assign(finished=cells.status.isin(collapse.RAN) & cells.validation_accuracy.notna())
     rates = finished.groupby([*POINT, "learning_rate"], sort=False, as_index=False, dropna=False).agg(
         seeds=("finished", "sum"), accuracy=("validation_accuracy", "mean"), nll=("validation_nll", "mean")
     )

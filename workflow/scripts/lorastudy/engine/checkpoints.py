@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lorastudy.study import records
+
 log = logging.getLogger("lorastudy")
 
 KEPT = 2
@@ -53,6 +55,7 @@ class Checkpoints:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             save_file(tensors, temporary, metadata)
+            records.open_as_others(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -1,11 +1,12 @@
-"""A Llama decoder under LoRA, with a backward pass written by hand.
+"""A Llama decoder, or one of its relatives, under LoRA, with a backward pass written by hand.
 
 What the layers of transformers and PEFT compute, carried out with less traffic and less memory: projections that read
 the same input are one matrix product; all adapters on that input share one product for their first factor, and their
 second factors are added by the matrix product itself; elementwise work is fused (``kernels``); of a layer no more is
 kept than its backward pass cannot cheaply compute again; 4-bit weights are expanded once for each use, into one
 buffer; the last layer computes all but keys and values for the last token of each text alone, since nothing else
-reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit.
+reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit. Relatives (``families.FUSED``) have
+biases, norms of heads, windows or layers without positions besides.
 
 The adapters are float32 parameters and enter the computation rounded to the base's number format. The backward pass
 adds their gradients, in float32, to the parameters' ``grad`` itself, where autograd would start a kernel for each.
@@ -21,7 +22,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lorastudy.engine import attention, kernels, projections
 from lorastudy.engine.dropout import Dropout
+from lorastudy.engine.heads import Heads
 from lorastudy.engine.projections import Rounded, Scratch, Stack
+from lorastudy.inputs import families
 
 log = logging.getLogger("lorastudy")
 
@@ -64,14 +67,18 @@ def _of(model):
 
 def _obstacle(decoder, modules):
     """Why this decoder cannot be computed here, in a few words; None if it can."""
-    if type(decoder).__name__ != "LlamaModel":
-        return f"{type(decoder).__name__} is not a Llama"
+    if decoder.config.model_type not in families.FUSED:
+        return f"{type(decoder).__name__} is built otherwise than a Llama"
     if decoder.config.hidden_act not in {"silu", "swish"}:
         return f"its activation is {decoder.config.hidden_act}"
+    if decoder.device.type == "cuda" and torch.cuda.get_device_capability(decoder.device) < attention.AMPERE:
+        return f"{torch.cuda.get_device_name(decoder.device)} is older than the kernels are for"
+    for layer in decoder.layers:
+        q, k, v, *_, gate, up, _ = (getattr(module, "base_layer", module) for module in _projections(layer))
+        if any(len({linear.bias is None for linear in group}) > 1 for group in ([q, k, v], [gate, up])):
+            return "some of its projections have biases and others have none"
     for module in modules:
         base = getattr(module, "base_layer", module)
-        if base.bias is not None:
-            return "its projections have biases"
         if type(base).__name__ not in {"Linear", "Linear4bit"}:
             return f"its projections are {type(base).__name__}"
         if any(
@@ -107,10 +114,11 @@ class Layer:
     def __init__(self, layer, config, scratch, last):
         q, k, v, o, gate, up, down = _projections(layer)
         self.last = last
-        self.width = layer.self_attn.head_dim
-        self.scale = layer.self_attn.scaling
+        self.width, self.scale = layer.self_attn.head_dim, layer.self_attn.scaling
+        self.window = getattr(layer.self_attn, "sliding_window", getattr(config, "sliding_window", None))
         self.queries = config.num_attention_heads * self.width
         self.keys = config.num_key_value_heads * self.width
+        self.turned = Heads(layer.self_attn, self.queries, self.keys)
         self.input_norm, self.inner_norm = layer.input_layernorm, layer.post_attention_layernorm
         if last:
             self.query, self.key_value = Stack([q], scratch), Stack([k, v], scratch)
@@ -134,7 +142,7 @@ class Layer:
 
 
 class Decoder:
-    """The fast form of a ``LlamaModel``.
+    """The fast form of a ``LlamaModel`` or a relative of it.
 
     Attributes:
         dtype: number format that it computes in.
@@ -169,7 +177,7 @@ class Decoder:
             query, key, value, residual = before.apply(hidden, rows, layer, *layer.attention_parameters)
             mixed = attention.attend(
                 layer.heads(query), layer.heads(key), layer.heads(value),
-                pack.boundaries, pack.max_length, layer.scale, last=layer.last,
+                pack.boundaries, pack.max_length, layer.scale, last=layer.last, window=layer.window,
             )  # fmt: skip
             return After.apply(mixed.flatten(1), residual, rows, layer, *layer.feed_parameters)
 
@@ -222,21 +230,20 @@ class Before(torch.autograd.Function):
         norm = layer.input_norm
         x, rstd = kernels.norm(hidden, norm.weight, norm.variance_epsilon)
         states, inner = layer.projections.forward(x, rows.keys)
-        turned = states[:, : layer.queries + layer.keys]
-        kernels.rotate(turned, rows.cos, rows.sin, layer.width, out=turned)
-        ctx.save_for_backward(hidden, rstd, inner)
+        kept = layer.turned.forward(states[:, : layer.queries + layer.keys], rows.cos, rows.sin)
+        ctx.save_for_backward(hidden, rstd, inner, *kept)
         ctx.layer, ctx.rows = layer, rows
         return *states.split([layer.queries, layer.keys, layer.keys], dim=1), hidden
 
     @staticmethod
     def backward(ctx, d_query, d_key, d_value, d_residual):
-        hidden, rstd, inner = ctx.saved_tensors
+        hidden, rstd, inner, *kept = ctx.saved_tensors
         layer, stack, rows = ctx.layer, ctx.layer.projections, ctx.rows
         dy = d_query.new_empty(len(d_query), layer.queries + 2 * layer.keys)
-        parts = dy.split([layer.queries, layer.keys, layer.keys], dim=1)
-        kernels.rotate(d_query, rows.cos, rows.sin, layer.width, out=parts[0], backward=True)
-        kernels.rotate(d_key, rows.cos, rows.sin, layer.width, out=parts[1], backward=True)
-        parts[2].copy_(d_value)
+        for only, d, out in zip((0, 1), (d_query, d_key), dy.split([layer.queries, layer.keys, layer.keys], dim=1)):
+            of_part = kept[2 * only : 2 * only + 2]
+            layer.turned.backward(d, rows.cos, rows.sin, of_part, out, only)
+        dy[:, layer.queries + layer.keys :].copy_(d_value)
         d = stack.inner_gradient(dy, inner, rows.keys)
         norm = layer.input_norm
         if ctx.needs_input_grad[0]:
@@ -257,23 +264,22 @@ class BeforeLast(torch.autograd.Function):
         x, rstd = kernels.norm(hidden, norm.weight, norm.variance_epsilon)
         states, inner = layer.key_value.forward(x, rows.keys)
         key, value = states.split([layer.keys, layer.keys], dim=1)
-        kernels.rotate(key, rows.cos, rows.sin, layer.width, out=key)
+        kept = layer.turned.forward(key, rows.cos, rows.sin, 1)
         query, query_inner = layer.query.forward(x[rows.ends], rows.end_keys)
-        kernels.rotate(query, rows.cos[rows.ends], rows.sin[rows.ends], layer.width, out=query)
-        ctx.save_for_backward(hidden, rstd, inner, query_inner)
+        kept += layer.turned.forward(query, rows.cos[rows.ends], rows.sin[rows.ends], 0)
+        ctx.save_for_backward(hidden, rstd, inner, query_inner, *kept)
         ctx.layer, ctx.rows = layer, rows
         return query, key, value, hidden[rows.ends]
 
     @staticmethod
     def backward(ctx, d_query, d_key, d_value, d_residual):
-        hidden, rstd, inner, query_inner = ctx.saved_tensors
+        hidden, rstd, inner, query_inner, *kept = ctx.saved_tensors
         layer, rows, ends = ctx.layer, ctx.rows, ctx.rows.ends
         dy = d_key.new_empty(len(d_key), 2 * layer.keys)
-        kernels.rotate(d_key, rows.cos, rows.sin, layer.width, out=dy[:, : layer.keys], backward=True)
+        layer.turned.backward(d_key, rows.cos, rows.sin, kept[:2], dy[:, : layer.keys], 1)
         dy[:, layer.keys :].copy_(d_value)
-        dq = kernels.rotate(
-            d_query, rows.cos[ends], rows.sin[ends], layer.width, out=torch.empty_like(d_query), backward=True
-        )
+        dq = torch.empty_like(d_query)
+        layer.turned.backward(d_query, rows.cos[ends], rows.sin[ends], kept[2:], dq, 0)
         d = layer.key_value.inner_gradient(dy, inner, rows.keys)
         d_inner = layer.query.inner_gradient(dq, query_inner, rows.end_keys)
         norm = layer.input_norm

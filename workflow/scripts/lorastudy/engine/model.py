@@ -133,6 +133,7 @@ def quantize(directory, output, dtype):
         ),
     )
     model.save_pretrained(output)
+    records.open_as_others(*Path(output).glob("*.safetensors"))
     AutoTokenizer.from_pretrained(directory).save_pretrained(output)
     origin = base_model.fingerprint(directory) | {"quantization": "NF4, double quantization", "compute_dtype": dtype}
     records.write_json(Path(output) / "origin.json", origin)
@@ -211,6 +212,7 @@ def save_adapters(peft_model, directory, base):
     }
     # no embedding is trained: PEFT need not ask the hub for its size
     peft_model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False, state_dict=state)
+    records.open_as_others(*Path(directory).glob("*.safetensors"))
     card = Path(directory, "README.md")
     card.unlink(missing_ok=True)  # PEFT's is an empty form
 

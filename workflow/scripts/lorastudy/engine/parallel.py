@@ -67,14 +67,14 @@ def launch(script, arguments, processes):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(arguments, file)
         file.flush()
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
         common["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
         children = [
             subprocess.Popen(
-                [sys.executable, "-m", "lorastudy.engine.parallel", str(script), file.name],
+                [sys.executable, "-P", "-m", "lorastudy.engine.parallel", str(script), file.name],
                 env=os.environ | common | {"RANK": str(rank)} | device,
             )
             for rank, device in enumerate(devices)
@@ -111,15 +111,18 @@ def _devices(processes):
 
 
 def _wait(children):
-    """Exit codes; when one fails the others, which would wait for it, are ended."""
+    """Exit codes; when one fails the others, which would wait for it, are ended, and count as failed too."""
+    ended = []
     while any(child.poll() is None for child in children):
         if any(child.poll() for child in children):
             time.sleep(5)  # those that were stopped by the same signal end by themselves
             for child in children:
                 if child.poll() is None:
                     child.kill()
+                    ended.append(child)
         time.sleep(0.1)
-    return [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    codes = [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    return [1 if child in ended else code for child, code in zip(children, codes)]
 
 
 def _child(script, arguments):

@@ -38,6 +38,8 @@ class Stack:
             scratch.reserve(self.shape, linears[0].weight)
         else:
             self.stacked = _stacked([linear.weight for linear in linears])
+        biases = [linear.bias.data for linear in linears if linear.bias is not None]
+        self.bias = torch.cat(biases) if biases else None
         self.adapters, self.parameters, self.scale, self.kept = [], [], 1.0, None
         start = inner = 0
         for module, linear in zip(modules, linears):
@@ -84,7 +86,7 @@ class Stack:
         inner = self.inner(x, keys) if self.adapters else None
         if inner_only:
             return None, inner
-        y = x @ self.weight().T
+        y = x @ self.weight().T if self.bias is None else torch.addmm(self.bias, x, self.weight().T)
         for columns, ranks, up in self.ups(x.dtype) if self.adapters and not late else ():
             y[:, columns].addmm_(inner[:, ranks], up.T)
         return y, inner

@@ -13,6 +13,7 @@ import logging
 import math
 import resource
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -466,4 +467,5 @@ def peak_memory():
             torch.cuda.max_memory_reserved() / 2**30,
             "CUDA caching allocator",
         )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, None, "resident set of the process"
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes on macOS, KiB elsewhere (getrusage(2))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, None, "resident set of the process"

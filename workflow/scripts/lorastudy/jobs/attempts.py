@@ -37,7 +37,7 @@ def noted(job, logfile):
         "pid": os.getpid(),
         "process_started": lease.started(os.getpid()),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "begun_utc": _now(),
+        "begun_utc": now(),
     }
     _write(path, {"failures": failures, "running": begun})
     try:
@@ -46,10 +46,9 @@ def noted(job, logfile):
     except BaseException as fault:
         cause = cause_of(fault)
         told = DiskFull(_disk_message(fault)) if cause == Cause.DISK and not isinstance(fault, StudyError) else fault
-        reason = str(told).strip().splitlines()[0] if str(told).strip() else type(told).__name__
         if isinstance(fault, logs.Interrupted):
             log.error("%s: %s", cause, fault)
-        ended = {"cause": cause, "reason": reason, "ended_utc": _now()}
+        ended = {"cause": cause, "reason": logs.in_a_line(told), "ended_utc": now()}
         _write(path, {"failures": [*failures, begun | ended], "running": None})
         if told is not fault:
             raise told from fault
@@ -89,9 +88,8 @@ def cause_of(fault):
         return Cause.DISK
     if is_memory_exhausted(fault):
         return Cause.MEMORY
-    if type(fault).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-        return Cause.GPU_MEMORY
-    return Cause.FAULT
+    # torch's, which is not imported here
+    return Cause.GPU_MEMORY if type(fault).__name__ == "OutOfMemoryError" else Cause.FAULT
 
 
 def failures_of(job, study_directory="."):
@@ -116,14 +114,21 @@ def running(job, study_directory="."):
     return bool(note and note["running"] and _alive(note["running"]))
 
 
-def report(jobs):
-    """A line for each of ``jobs`` whose last attempt failed: name, reason, log."""
+def now():
+    """The time as notes have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def report(since):
+    """A line for each job whose last attempt failed at ``since`` (as of ``now``) or later: name, cause, reason, log."""
     lines = []
-    for job in jobs:
-        if failures := failures_of(job):
+    for path in sorted(Path(DIRECTORY).glob("*.json")):
+        failures = failures_of(path.stem)
+        if failures and (failures[-1].get("ended_utc") or failures[-1]["begun_utc"]) >= since:
             last = failures[-1]
+            cause = "" if last["cause"] == Cause.FAULT else f"{last['cause']}: "
             tried = f" ({len(failures)} attempts)" if len(failures) > 1 else ""
-            lines.append(f"{job}: {last['cause']}{tried}: {last['reason']}\n    log: {last['log']}")
+            lines.append(f"{path.stem}{tried}: {cause}{last['reason']}\n    log: {last['log']}")
     return lines
 
 
@@ -160,10 +165,6 @@ def _disk_message(fault):
         f"no room left on the disk, or no quota, for what this job writes ({str(fault).strip().splitlines()[0]}). "
         "What was kept before is whole. Make room and run the same command again."
     )
-
-
-def _now():
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path):

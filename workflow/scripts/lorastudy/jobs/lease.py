@@ -1,11 +1,13 @@
 """At most one job writes a cell: a lease that its holder renews, and that others can tell to be abandoned.
 
 The lease is a small file in ``results/leases/``. It appears whole or not at all (a hard link of a finished file, which
-is atomic on shared file systems too), names its holder, and its holder touches it every few seconds. A lease whose
+is atomic on shared file systems too; where there are no such links, a file that only one can create), names its holder,
+and its holder touches it every few seconds. A lease whose
 holder died without a word is recognised as abandoned: on the same machine at once, because the process is gone; from
 another machine when it has not been touched for a while and Slurm says that the job is over, or not for a long while.
 """
 
+import errno
 import json
 import logging
 import os
@@ -24,8 +26,10 @@ from lorastudy.study.errors import StudyError
 log = logging.getLogger("lorastudy")
 
 DIRECTORY = "results/leases"
+PROC = Path("/proc")
 RENEWED_EVERY = 15  # seconds
 SILENT = 120  # seconds without renewal after which Slurm's word counts; file systems may cache a time for a minute
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of a file system (link(2))
 DEAD = 300  # seconds without renewal after which a lease is abandoned in any case; its holder stops if it wakes up
 
 
@@ -63,7 +67,8 @@ class Lease:
         waited = False
         while not self._take():
             found = self._read()
-            if found is None:
+            if found is None:  # gone again, or not written to its end yet
+                time.sleep(0.01)
                 continue
             if reason := abandoned(self.path, found):
                 log.warning("lease of %s: %s was left behind by %s (%s)", self.name, self.path, who(found), reason)
@@ -97,7 +102,7 @@ class Lease:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             own.write_text(json.dumps(self.holder, indent=2) + "\n", encoding="utf-8")
-            os.link(own, self.path)
+            _place(own, self.path)
         except (FileExistsError, FileNotFoundError):  # held; or somebody else made or removed the directory meanwhile
             if self.path.parent.is_file():
                 raise LeaseError(
@@ -122,7 +127,7 @@ class Lease:
         taken = read(away)
         if taken and taken["token"] != found["token"]:
             try:
-                os.link(away, self.path)
+                _place(away, self.path)
             except FileExistsError:
                 log.error("lease of %s: %s lost it by a race and will stop", self.name, who(taken))
         away.unlink()
@@ -152,11 +157,33 @@ def held(name, directory=DIRECTORY, wait=True):
         lease.release()
 
 
-def read(path):
-    """Holder of a lease; None if there is none."""
+def _place(own, path):
+    """Give a finished file its place, unless there is one.
+
+    Raises:
+        FileExistsError: there is one.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        os.link(own, path)
+    except FileExistsError:
+        raise
+    except OSError as fault:
+        if fault.errno not in NO_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(own.read_bytes())
+
+
+def read(path):
+    """Holder of a lease; None if there is none, or it is not written to its end."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError:
+        if _silence(path) > SILENT:  # nor will it be: whoever wrote it was killed
+            path.unlink(missing_ok=True)
         return None
 
 
@@ -193,12 +220,34 @@ def who(holder):
 
 
 def started(pid):
-    """Start of a process in clock ticks since boot, so that a reused number is not taken for it; None if it is gone."""
+    """When a process started, so that a reused number is not taken for it; None if it is gone.
+
+    On Linux in clock ticks since boot, elsewhere in seconds; 0 where the system does not tell.
+    """
+    if not (PROC / str(os.getpid())).is_dir():
+        return _started_without_proc(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except (OSError, IndexError):
+        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _started_without_proc(pid):
+    """The same on macOS, and where /proc is not mounted."""
+    import psutil
+
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # another user's
+        pass
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())
+    except (psutil.Error, OSError):  # on Linux psutil needs /proc itself
+        return 0
 
 
 def _silence(path):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -11,6 +12,11 @@ from pathlib import Path
 from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
+
+CHATTY = ("fontTools", "filelock", "fsspec", "httpx", "urllib3")  # loggers that say more than warnings
+# A base model becomes a classifier: its head for words is not used, and the one for classes is new.
+HEADS = {"lm_head.weight", "score.weight"}
+_REPORTED_KEY = re.compile(r"^(\S+) *\| *\S*(?:UNEXPECTED|MISSING|MISMATCH|CONVERSION)", re.MULTILINE)
 
 
 def any_terminal():
@@ -49,9 +55,7 @@ def to_file(path):
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
     )
-    for chatty in ("httpx", "urllib3", "filelock", "fsspec"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="Failed to load CPU gemm_4bit_forward")
+    _quieten()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -63,11 +67,17 @@ def to_file(path):
             log.error("%s", fault)
             _end(terminal, str(fault), 1)
         traceback.print_exc()
-        _end(
-            terminal,
-            f"{type(fault).__name__}: {str(fault).strip().splitlines()[0] if str(fault).strip() else ''}\nThe traceback is in {path}.",
-            1,
-        )
+        _end(terminal, f"{in_a_line(fault)}\nThe traceback is in {path}.", 1)
+
+
+def in_a_line(fault):
+    """What an exception says, its first line; with its type in front where it is no fault that the user can mend."""
+    said = (str(fault).strip().splitlines() or [""])[0]
+    return (
+        said
+        if said and isinstance(fault, (StudyError, Interrupted))
+        else f"{type(fault).__name__}: {said}".rstrip(": ")
+    )
 
 
 def _end(terminal, message, code):
@@ -75,3 +85,21 @@ def _end(terminal, message, code):
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _quieten():
+    """Leave out what other libraries say about what is meant to be so; everything else that they say stays."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # a faster product of 4-bit weights on CPUs would be another package
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
+    logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report_of_heads)
+    # PEFT's business with transformers
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def _is_no_report_of_heads(record):
+    """False for transformers' report that a model was loaded with nothing amiss but its ``HEADS``."""
+    text = record.getMessage()
+    keys = set(_REPORTED_KEY.findall(text))
+    return not ("LOAD REPORT" in text and keys and keys <= HEADS)

@@ -19,6 +19,7 @@ TAIL = 8192  # bytes of a log that its last line of progress is looked for in
 _STEP = re.compile(
     r"step (?P<step>\d+)/(?P<steps>\d+)  loss (?P<loss>\S+) .*?(?P<rate>[\d.]+) samples/s .*?(?P<left>\d+:\d\d:\d\d) left"
 )
+_WORKFLOW = re.compile(r"^(?P<done>\d+) of (?P<all>\d+) steps \(", re.MULTILINE)
 _PACK = re.compile(r"evaluated (?P<step>\d+) of (?P<steps>\d+) packs")
 
 
@@ -38,6 +39,7 @@ class State:
         log: path of the log to look into.
         accuracy: of a cell that is done, a fraction.
         seconds: time that a finished cell took, training and evaluation.
+        job_seconds: time of its jobs, imports and loading included; None where Snakemake did not note it.
     """
 
     cell: str
@@ -52,6 +54,7 @@ class State:
     log: str | None = None
     accuracy: float | None = None
     seconds: float | None = None
+    job_seconds: float | None = None
 
 
 def states(study, cells):
@@ -113,10 +116,19 @@ def _running(name, holder, logs):
 
 def _finished(name, measured, trained):
     seconds = (trained or {}).get("seconds", 0) + (measured["evaluation"] or {}).get("seconds", 0)
+    times = {"seconds": seconds, "job_seconds": _job_seconds(name)}
     if measured["status"] == "diverged":
         note = f"at step {trained['diverged_step']}, learning rate {trained['diverged_learning_rate']:.3g}"
-        return State(name, DIVERGED, note=note, seconds=seconds)
-    return State(name, DONE, accuracy=measured["metrics"]["accuracy"], seconds=seconds)
+        return State(name, DIVERGED, note=note, **times)
+    return State(name, DONE, accuracy=measured["metrics"]["accuracy"], **times)
+
+
+def _job_seconds(name):
+    """Wall time of a cell's jobs by Snakemake's benchmarks, whose first column it is; None without them."""
+    files = [Path("logs", "benchmarks", f"{name}.{step}.tsv") for step in ("finetune", "evaluate")]
+    rows = [path.read_text(encoding="utf-8").splitlines()[1:] for path in files if path.exists()]
+    found = [float(row[-1].split("\t")[0]) for row in rows if row]
+    return sum(found) if found else None
 
 
 def _last(pattern, path):
@@ -155,9 +167,15 @@ def seconds_left(found):
     Args:
         found: list of ``State``.
     """
-    took = [state.seconds for state in found if state.phase == DONE]
+    took = [state.job_seconds or state.seconds for state in found if state.phase == DONE]
     running = sum(state.phase in (TRAINING, EVALUATING) for state in found)
     open_cells = sum(state.phase in (WAITING, TRAINING, EVALUATING) for state in found)
     if not took or not running:
         return None
     return open_cells * sum(took) / len(took) / running
+
+
+def steps(log):
+    """Done and planned steps of the workflow, as Snakemake's output in the file ``log`` has them; None before the first."""
+    found = _last(_WORKFLOW, Path(log))
+    return (int(found["done"]), int(found["all"])) if found else None

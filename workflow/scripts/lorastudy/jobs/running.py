@@ -1,6 +1,7 @@
 """What surrounds a computation in a job: its log, the lease of its cell, its GPU, the note of how it ended."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 from lorastudy.jobs import attempts, devices, lease, logs
 
@@ -22,6 +23,13 @@ def of_cell(step, cell, logfile, gpu_memory_mb):
         attempts.noted(f"{step}.{cell}", logfile),
     ):
         yield held
+
+
+@contextmanager
+def job(logfile):
+    """A job that needs no GPU; it is noted by the name of its log."""
+    with logs.to_file(logfile), attempts.noted(Path(logfile).stem, logfile):
+        yield
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.inputs import base_model, families, hub, model_files, package_index
+from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
 from lorastudy.inputs.sources import packaged
 from lorastudy.jobs import nvidia
 from lorastudy.planning import hardware, memory
-from lorastudy.study import layout, paper, records
+from lorastudy.study import layout, records
 from lorastudy.study.errors import StudyError
 
 OK, NOTE, FAULT, UNKNOWN = "ok", "note", "fault", "not checked"
@@ -121,7 +121,9 @@ def _source(what, block, study_directory):
             made = "weights of the shape" if what == "model" else "texts"
             return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
-            return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
+            return Finding(
+                what, OK, f"{layout.named(block.name, study_directory)} has configuration, weights and tokenizer"
+            )
         case _:
             return Finding(what, OK, f"{', '.join(filter(None, (block.train_file, block.test_file)))} can be read")
 
@@ -153,7 +155,7 @@ def base(study, study_directory="."):
     """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
     model, place = study.model, None
     if model.source == "directory":
-        place = Path(study_directory, model.name)
+        place = layout.named(model.name, study_directory)
     elif base_model.is_fetched(model, study_directory):
         place = Path(study_directory, base_model.FETCHED)
     if place:  # its configuration was found to be in order before this job
@@ -204,6 +206,28 @@ def _in_index(what, requirement):
     return Finding(what, OK, f"{requirement} is in the package index")
 
 
+# --- target sets
+
+
+def targets(estimate, base):
+    """``Finding`` of the linear layers that the cells' adapters go on.
+
+    Args:
+        estimate: ``resources.Estimate``, for the cells.
+        base: ``architecture.Architecture`` of the base model.
+    """
+    if base.assumed:
+        text = "the model is not here yet; whether it has the target sets is found out when it is fetched"
+        return Finding("targets", UNKNOWN, text)
+    if not linear_layers.countable(base.config):
+        return Finding("targets", UNKNOWN, "without torch the linear layers of this model cannot be looked at")
+    try:
+        linear_layers.require(base.config, estimate.cells.values())
+    except base_model.ModelError as fault:
+        return Finding("targets", FAULT, str(fault).replace("\n", " "))
+    return Finding("targets", OK, f"{linear_layers.of(base.config).kind} has the linear layers of every target set")
+
+
 # --- memory
 
 
@@ -230,8 +254,8 @@ def fits(study, estimate, devices, shape):
     # as training chooses: no more than an optimizer step has, at least one text, or what is configured
     most, longest = largest_micro_batch(study), tokens or study.data.max_length
     rows = []
-    for key, count in sorted(groups.items()):
-        cell = example[key]
+    for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
+        cell = estimate.sized(example[key])
         trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
         evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
         found = [
@@ -240,6 +264,11 @@ def fits(study, estimate, devices, shape):
         ]
         rows.append((*key, count, max(trained.on_gpu, evaluated.on_gpu) / memory.GIB, found))
     return rows
+
+
+def _order(part):
+    """Controls, which have no targets and no r, come first."""
+    return (part is not None, part)
 
 
 def space(study, estimate, shape, study_directory="."):
@@ -253,7 +282,8 @@ def space(study, estimate, shape, study_directory="."):
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
         if not (layout.cell(name, place) / "adapter").exists():
-            need += size * paper.trainable_parameters(shape, estimate.classes, cell.targets, study.lora.head, cell.r)
+            one = estimate.sized(cell)
+            need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
     free = shutil.disk_usage(place).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
     return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")

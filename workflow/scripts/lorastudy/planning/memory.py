@@ -1,14 +1,17 @@
 """What a cell needs of a GPU's memory, predicted from the model's configuration alone.
 
-Nothing here needs torch: the scheduler asks for every cell of a grid while it plans. Sizes are bytes unless a name
-says GiB. The terms follow what the engine allocates (``decoder``, ``training``); ``docs/performance.md`` holds them
-against measured peaks.
+Of a Llama nothing here needs torch: the scheduler asks for every cell of a grid while it plans. Sizes are bytes unless
+a name says GiB. The terms follow what the engine allocates (``decoder``, ``training``); ``docs/performance.md`` holds
+them against measured peaks. What transformers' and PEFT's layers compute, other families and other methods than LoRA,
+is bounded from above (``Plain``), and ``measured`` says so.
 """
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 
-from lorastudy.study import paper
+from lorastudy.inputs import linear_layers
+from lorastudy.study.grid import FULL, HEAD_ALONE
 
 GIB = 2**30
 NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -17,6 +20,7 @@ MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 + 2 * 4 / 256}  # bytes a parameter; 8-
 CONTEXT = int(0.6 * GIB)  # CUDA context, kernels and library workspaces outside of the allocator
 FRAGMENTATION = 1.03  # reserved over allocated, with expandable segments
 KEPT_RANK = 64  # of larger adapters a rounded copy would cost more memory than it saves time
+SAVED = 1.8  # numbers that transformers' layers keep for each input and output of a linear layer; 0.7 to 1.8 were seen
 BLOCK_RANK = 16  # up to it a block-diagonal matrix of the second factors saves products
 SMALLEST_STEP = 256  # micro-batches are tried in multiples of this many tokens
 
@@ -60,10 +64,114 @@ class Shape:
         """Weights of the linear layers of one decoder layer."""
         return self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.inner)
 
+    def stacks(self):
+        """Linear layers that read the same input, by their names and outputs, and that input's width."""
+        return (
+            ({"q_proj": self.queries, "k_proj": self.keys, "v_proj": self.keys}, self.hidden),
+            ({"o_proj": self.hidden}, self.queries),
+            ({"gate_proj": self.inner, "up_proj": self.inner}, self.hidden),
+            ({"down_proj": self.hidden}, self.inner),
+        )
+
+    def kept_a_token(self, cell, targets, size):
+        """Bytes a token that a layer keeps for its backward pass: its input, queries, keys, values, attention's output and
+        log-sum, the residual stream between the two blocks, gate and up; and the adapters' inner values."""
+        inner = len(targets) / self.layers * (cell.r or 0)
+        widths = 2 * self.hidden + 2 * self.queries + 2 * self.keys + 2 * self.inner
+        return size * (widths + inner) + 4 * (self.heads + 2)
+
+    def copies(self, cell, targets):
+        """Numbers in ``decoder.Rounded``: copies of small adapters, the second factors side by side while very small."""
+        if not targets or cell.r > KEPT_RANK:
+            return 0
+        names = Counter(linear.name.rpartition(".")[2] for linear in targets)
+        total = 0
+        for outputs, inputs in self.stacks():
+            adapted = sum(names[name] for name in outputs) / self.layers
+            side_by_side = adapted if cell.r <= BLOCK_RANK else min(adapted, 1)
+            total += cell.r * (adapted * inputs + sum(outputs.values()) * side_by_side)
+        return int(self.layers * total)
+
+    def last_layer(self, size):
+        """Bytes a token that the last layer keeps, which computes all but keys and values for the last tokens alone."""
+        return size * (2 * self.hidden + 2 * self.keys)
+
+    def passing(self, size):
+        """Bytes a token of what comes and goes within a layer."""
+        return size * (3 * self.inner + 4 * self.hidden)
+
+    def evaluating(self, size):
+        return self.passing(size) + size * (self.queries + 2 * self.keys)
+
+    def largest_stack(self):
+        """Weights of the largest group of linear layers that are expanded from NF4 at once: gate and up."""
+        return self.hidden * max(2 * self.inner, self.queries + 2 * self.keys)
+
+    def beside_tokens(self, cell, targets):
+        return 0
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A decoder as transformers' and PEFT's layers compute it, bounded from above.
+
+    Held against the tensors that autograd saves in eight families (``tests/planning/test_memory.py``): of a frozen decoder's
+    activations they keep up to ``SAVED`` numbers for each input and output of a linear layer; adapters add what follows.
+    """
+
+    decoder: linear_layers.Decoder
+
     @property
-    def other(self):
-        """Weights of embedding and norms."""
-        return self.hidden * (self.vocabulary + 2 * self.layers + 1)
+    def layers(self):
+        return self.decoder.layers
+
+    def kept_a_token(self, cell, targets, size):
+        inputs, outputs = _widths(targets)
+        kept = size * SAVED * sum(_widths(self.decoder.linears))
+        kept += size * (inputs + 2 * len(targets) * (cell.r or 0))  # dropped inputs, inner values
+        if cell.method == "dora":  # the outputs of base and adapter, and their scaled sum
+            kept += 4 * size * outputs
+        elif cell.method == "adalora":  # computed in float32
+            kept += 4 * (inputs + outputs)
+        return kept / self.layers
+
+    def copies(self, cell, targets):
+        return 0
+
+    def last_layer(self, size):
+        """No layer is shortened: this is what the embedding and the last norm keep."""
+        return 6 * size * self.decoder.hidden
+
+    def passing(self, size):
+        return 8 * size * max(max(linear.inputs, linear.outputs) for linear in self.decoder.linears)
+
+    evaluating = passing
+
+    def largest_stack(self):
+        return max(linear.inputs * linear.outputs for linear in self.decoder.linears)
+
+    def beside_tokens(self, cell, targets):
+        """Numbers that come and go whatever the tokens are: DoRA's norm of a whole weight, which PEFT gets by way of a
+        unit matrix."""
+        if cell is None or cell.method != "dora":
+            return 0
+        return max(linear.inputs**2 + 4 * linear.inputs * linear.outputs for linear in targets)
+
+
+def _widths(linears):
+    return sum(linear.inputs for linear in linears), sum(linear.outputs for linear in linears)
+
+
+def measured(architecture, method=None):
+    """Whether the predicted memory was held against peaks on a GPU: so it is for what ``decoder.Decoder`` computes."""
+    fused = not linear_layers.needs_torch(architecture) and architecture.get("hidden_act", "silu") in {"silu", "swish"}
+    return fused and method not in {"dora", "adalora", FULL}
+
+
+def _computed(architecture, cell):
+    """``Shape`` of what the fused decoder computes, else ``Plain``."""
+    fused = measured(architecture, cell and cell.method)
+    return Shape.of(architecture) if fused else Plain(linear_layers.of(architecture))
 
 
 @dataclass(frozen=True)
@@ -98,14 +206,14 @@ def base(architecture, quantized, dtype="bfloat16"):
     Args:
         architecture: dictionary of ``config.json``.
         quantized: linear layers in NF4 with double quantization (Dettmers et al. 2023): half a byte a weight, a byte
-            for each block of 64, four bytes for each 256 blocks. Embedding and norms stay in ``dtype``.
+            for each block of 64, four bytes for each 256 blocks. Embedding, norms and experts stay in ``dtype``.
     """
-    shape, size = Shape.of(architecture), NUMBER[dtype]
-    linear = shape.layers * shape.linear
+    decoder, size = linear_layers.of(architecture), NUMBER[dtype]
+    linear = sum(linear.inputs * linear.outputs for linear in decoder.linears)
     if quantized:
         linear *= 0.5 + 1 / NF4_BLOCK + 4 / (NF4_BLOCK * NF4_NESTED_BLOCK)
-        return int(linear + shape.other * size)
-    return int((linear + shape.other) * size)
+        return int(linear + decoder.other * size)
+    return int((linear + decoder.other) * size)
 
 
 def training(
@@ -124,7 +232,7 @@ def training(
     Args:
         architecture: dictionary of ``config.json``.
         classes: width of the classification head.
-        cell: anything with ``method``, ``targets`` and ``r``, as ``grid.Cell``.
+        cell: ``grid.Cell``.
         micro_batch_tokens: tokens of a forward and backward pass.
         checkpointed_layers: decoder layers that keep their input alone and are computed again in the backward pass.
         head: ``lora.head`` of the configuration.
@@ -133,71 +241,61 @@ def training(
     Returns:
         ``Need``.
     """
-    shape, size = Shape.of(architecture), NUMBER[dtype]
-    quantized = cell.method == "qlora"
-    trainable = paper.trainable_parameters(architecture, classes, cell.targets, head, cell.r)
+    shape, size, quantized = _computed(architecture, cell), NUMBER[dtype], cell.method == "qlora"
+    decoder, targets = linear_layers.of(architecture), linear_layers.of_cell(architecture, cell)
+    trainable = linear_layers.trainable_parameters(architecture, classes, cell, head)
     tokens = micro_batch_tokens
     # the last layer computes all but keys and values for the last token of each text alone
-    whole = max(shape.layers - 1, 0)
+    whole = max(shape.layers - 1, 0) if isinstance(shape, Shape) else shape.layers
     checkpointed = min(checkpointed_layers, whole)
-    activations = tokens * (
-        checkpointed * size * shape.hidden
-        + (whole - checkpointed) * _kept_a_token(shape, cell, size)
-        + size * (2 * shape.hidden + 2 * shape.keys)
-    )
-    again = _kept_a_token(shape, cell, size) if checkpointed == whole else 0
+    kept = shape.kept_a_token(cell, targets, size) if _has_backward(cell) else 0
+    stream = size * decoder.hidden if _has_backward(cell) else 0
+    activations = tokens * (checkpointed * stream + (whole - checkpointed) * kept + shape.last_layer(size))
+    again = kept if checkpointed == whole else 0
     return Need(
-        base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
-        adapters=4 * trainable + size * _rounded(shape, cell),
-        gradients=4 * trainable,
-        optimizer=int(MOMENTS[optimizer] * trainable),
+        base=base(architecture, quantized, dtype) + classes * decoder.hidden * 4,
+        adapters=_masters(cell, trainable, dtype) + size * shape.copies(cell, targets),
+        gradients=(4 + _copy(shape, cell, size)) * trainable,
+        optimizer=int(
+            (MOMENTS[optimizer] + (12 if cell.method == "adalora" else 0)) * trainable
+        ),  # scores of the ranks
         activations=int(activations),
-        dequantization=_largest_stack(shape) * size if quantized else 0,
-        workspace=int(tokens * (again + size * (3 * shape.inner + 4 * shape.hidden))),
+        dequantization=shape.largest_stack() * size if quantized else 0,
+        workspace=int(tokens * (again + shape.passing(size)) + size * shape.beside_tokens(cell, targets)),
     )
+
+
+def _has_backward(cell):
+    """Whether anything below the head is trained, so that the decoder keeps what a backward pass needs."""
+    return cell.method != HEAD_ALONE
+
+
+def _masters(cell, trainable, dtype):
+    """Bytes of the float32 parameters that are optimised, beside the base; in float32 full fine-tuning's are the base."""
+    return 0 if cell.method == FULL and dtype == "float32" else 4 * trainable
+
+
+def _copy(shape, cell, size):
+    """Bytes a parameter of rounded copies' gradients, of adapters that PEFT's layers compute in the base's format."""
+    return size if isinstance(shape, Plain) and cell.method != "adalora" and size < 4 else 0
 
 
 def evaluation(architecture, classes, cell, tokens, *, dtype="bfloat16", head="paper"):
     """Peak of evaluating a cell (or the base model, ``cell`` None) with ``tokens`` a forward pass. Returns ``Need``."""
-    shape, size = Shape.of(architecture), NUMBER[dtype]
+    shape, size = _computed(architecture, cell), NUMBER[dtype]
     quantized = cell is not None and cell.method == "qlora"
-    trainable = paper.trainable_parameters(architecture, classes, cell.targets, head, cell.r) if cell else 0
+    beside, targets = 0, linear_layers.of_cell(architecture, cell) if cell else ()
+    if cell is not None and cell.method != FULL:  # whose weights are the base's own
+        beside = linear_layers.trainable_parameters(architecture, classes, cell, head) + shape.copies(cell, targets)
     return Need(
-        base=base(architecture, quantized, dtype) + classes * shape.hidden * 4,
-        adapters=size * (trainable + _rounded(shape, cell)) if cell else 0,
+        base=base(architecture, quantized, dtype) + classes * linear_layers.of(architecture).hidden * 4,
+        adapters=size * beside,
         gradients=0,
         optimizer=0,
         activations=0,
-        dequantization=_largest_stack(shape) * size if quantized else 0,
-        workspace=int(tokens * size * (3 * shape.inner + 4 * shape.hidden + shape.queries + 2 * shape.keys)),
+        dequantization=shape.largest_stack() * size if quantized else 0,
+        workspace=int(tokens * shape.evaluating(size) + size * shape.beside_tokens(cell, targets)),
     )
-
-
-def _rounded(shape, cell):
-    """Numbers in ``decoder.Rounded``: copies of small adapters, the second factors side by side while very small."""
-    if cell.r > KEPT_RANK:
-        return 0
-    stacks = [((shape.queries, shape.keys, shape.keys), shape.hidden), ((shape.hidden,), shape.queries)]
-    if cell.targets == "all-linear":
-        stacks += [((shape.inner, shape.inner), shape.hidden), ((shape.hidden,), shape.inner)]
-    return shape.layers * sum(
-        cell.r * (len(outputs) * inputs + sum(outputs) * (len(outputs) if cell.r <= BLOCK_RANK else 1))
-        for outputs, inputs in stacks
-    )
-
-
-def _kept_a_token(shape, cell, size):
-    """Bytes a token that a layer keeps for its backward pass: its input, queries, keys, values, attention's output and
-    log-sum, the residual stream between the two blocks, gate and up; and the adapters' inner values."""
-    inner = 3 + 1 + (3 if cell.targets == "all-linear" else 0)
-    return size * (2 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 2 * shape.inner + inner * cell.r) + 4 * (
-        shape.heads + 2
-    )
-
-
-def _largest_stack(shape):
-    """Weights of the largest group of linear layers that are expanded from NF4 at once: gate and up."""
-    return shape.hidden * max(2 * shape.inner, shape.queries + 2 * shape.keys)
 
 
 @dataclass(frozen=True)
@@ -239,7 +337,7 @@ def fit(
     Returns:
         ``Fit``; None where not even one text fits with every layer checkpointed.
     """
-    count = Shape.of(architecture).layers
+    count = linear_layers.of(architecture).layers
     available = (gpu_gib * GIB - CONTEXT) / FRAGMENTATION
     quantized = cell.method == "qlora"
 

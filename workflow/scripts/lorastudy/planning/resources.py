@@ -7,17 +7,22 @@ that did.
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from lorastudy.inputs import linear_layers, sources
 from lorastudy.jobs import attempts
 from lorastudy.planning import hardware, memory
 from lorastudy.study import architecture, layout
 from lorastudy.study.errors import Cause
+from lorastudy.study.grid import ALL_LINEAR, HEAD_ALONE
 
 CPU = 0.02  # and a core without GPU for this
 UTILISATION = 0.25  # of the peak: half of what large models reach, so that a request is not short on a slow node
 QLORA = 1.2  # slower, by the expansion of NF4: 1.04 to 1.13 at the shape of Llama-3-8B, 1.3 to 1.5 with small models side by side
+PEFT = 2.0  # slower, where transformers' and PEFT's layers compute; a guess on the side of caution, not measured
+SLOWER = {"qlora": QLORA, "dora": PEFT, "adalora": PEFT, "full": PEFT}
 CLASSES = 5  # where nothing says how many before the data is prepared; the head is the smallest part
 HEADROOM = 2.0
 STARTUP_MINUTES = 10  # imports, loading over a busy network file system, a last checkpoint
@@ -46,12 +51,14 @@ class Estimate:
         """Floating-point operations of training a cell."""
         one = self.cells[cell]
         tokens = self._tokens("train") * self.study.training.epochs
+        if one.method == HEAD_ALONE:  # nothing below the head is trained: a forward pass
+            return tokens * 2 * self._weights()
         # forward, backward without gradients of frozen weights, checkpointed layers' second forward: 2 FLOP a weight each
-        return tokens * (6 * self._weights() + 6 * self._trainable(one)) * (QLORA if one.method == "qlora" else 1)
+        return tokens * (6 * self._weights() + 6 * self._trainable(one)) * SLOWER.get(one.method, 1)
 
     def evaluate_flop(self, cell):
         flop = 2 * self._weights() * (self._tokens("test") + self._tokens("validation"))
-        return flop * (QLORA if self.cells[cell].method == "qlora" else 1)
+        return flop * SLOWER.get(self.cells[cell].method, 1)
 
     def baseline_flop(self, baseline):
         """The prompt is longer than the text alone, by some dozen tokens."""
@@ -87,6 +94,7 @@ class Estimate:
         execution = self.study.execution
         options = {"dtype": self.study.model.dtype, "head": self.study.lora.head}
         one = self.cells.get(cell)
+        one = one and self.sized(one)
         if step == "finetune":
             # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
             tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
@@ -99,8 +107,17 @@ class Estimate:
 
     @property
     def architecture(self):
-        """The base model's configuration: its own once it is there, else that of a shape that is known by name."""
-        return architecture.of_study(self.study.model).config
+        """The base model's configuration: its own once it is there, else that of a shape that is known by name.
+
+        The paper's where the model's linear layers cannot be looked at, as without torch.
+        """
+        found = architecture.of_study(self.study.model)
+        return found.config if linear_layers.countable(found.config) else architecture.named(architecture.PAPER)
+
+    def sized(self, cell):
+        """The cell as it is counted: while the model is a guess, sets that only the model can tell are all of its layers."""
+        guessed = cell.modules and architecture.of_study(self.study.model).assumed
+        return replace(cell, targets=ALL_LINEAR, modules=None) if guessed else cell
 
     def _minutes(self, job, flop):
         seconds = flop / (self.peak * 1e12 * UTILISATION)
@@ -113,8 +130,8 @@ class Estimate:
         return math.ceil(size * GROWTH_MEMORY ** attempts.count(job, Cause.MEMORY))
 
     def _trainable(self, cell):
-        return memory.paper.trainable_parameters(
-            self.architecture, self.classes, cell.targets, self.study.lora.head, cell.r
+        return linear_layers.trainable_parameters(
+            self.architecture, self.classes, self.sized(cell), self.study.lora.head
         )
 
     def _weights(self):
@@ -129,10 +146,15 @@ class Estimate:
         known = self.study.data.labels or self.study.data.class_names or self.study.prompt.verbalizers
         return len(known or _card(_version(layout.CARD)).get("labels") or range(CLASSES))
 
+    @property
+    def text_tokens(self):
+        """Tokens of a text before the data is prepared: the mean where it is known of the source, else the most kept."""
+        return sources.expected_length(self.study.data) or self.study.data.max_length
+
     def _tokens(self, split):
-        """Tokens of a split: counted once the data is prepared, before that as many as it can have."""
+        """Tokens of a split: counted once the data is prepared, before that by ``text_tokens``."""
         counted = _card(_version(layout.CARD)).get("splits", {}).get(split, {}).get("tokens")
-        return getattr(self.study.data, f"{split}_size") * self.study.data.max_length if counted is None else counted
+        return getattr(self.study.data, f"{split}_size") * self.text_tokens if counted is None else counted
 
 
 def _version(path):

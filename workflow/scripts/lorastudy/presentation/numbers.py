@@ -3,7 +3,8 @@
 import string
 from pathlib import Path
 
-from lorastudy.analysis import claims, cost, ratios, tuning
+from lorastudy.analysis import collapse, cost, ratios, tuning
+from lorastudy.analysis.claims import judging, questions, verdicts
 from lorastudy.presentation.tables import formatting, layout
 from lorastudy.study import paper
 
@@ -31,7 +32,8 @@ def numbers(results, directory=paper.DIRECTORY):
         "TestTexts": formatting.whole(texts.iloc[0] if len(texts) else None),
         "Seeds": str(len(results.settings["grid"]["seeds"])),
         "CellsPlanned": str(len(cells)),
-        "CellsFinished": str(int(cells.status.eq("finished").sum())),
+        "CellsFinished": str(int(cells.status.isin(collapse.RAN).sum())),
+        "CellsCollapsed": str(int(cells.status.eq(collapse.COLLAPSED).sum())),
         "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
         "Margin": f"{100 * statistics['equivalence_margin']:g}",
         "DeviceHours": formatting.significant(float(cost.hours(cells).sum())),
@@ -57,7 +59,7 @@ def numbers(results, directory=paper.DIRECTORY):
             f"{title}Low": formatting.number(ratio.low, 2),
             f"{title}High": formatting.number(ratio.high, 2),
         }
-    for claim in claims.build(results, directory).itertuples():
+    for claim in questions.table(results, directory).itertuples():
         if claim.view != tuning.CONFIGURED:
             continue
         title = "".join(part.capitalize() for part in claim.claim.split("_"))
@@ -68,7 +70,27 @@ def numbers(results, directory=paper.DIRECTORY):
                 f"Difference{title}Low": formatting.signed(100 * claim.low, 1),
                 f"Difference{title}High": formatting.signed(100 * claim.high, 1),
             }
+    if results.settings["study"]["paper"]:
+        found |= _claims(judging.table(results, directory))
     return {f"{PREFIX}{name}": layout.tex(text) for name, text in found.items()}
+
+
+DIGITS = dict(zip("0123456789", ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]))
+
+
+def _claims(table):
+    """The verdict on each of the paper's claims, and how many there are of each kind."""
+    counts = table.verdict.value_counts()
+    found = {"Claims": str(len(table))}
+    for verdict in (verdicts.SUPPORTED, verdicts.CONTRADICTED, verdicts.UNDECIDED, verdicts.NOT_COVERED):
+        found[f"Claims{_title(verdict.replace(' ', '_'))}"] = str(int(counts.get(verdict, 0)))
+    return found | {f"Claim{_title(row.claim)}": row.verdict for row in table.itertuples()}
+
+
+def _title(name):
+    """``targets_r1`` as ``TargetsROne``: LaTeX takes letters only in the name of a macro."""
+    parts = ["".join(DIGITS.get(letter, letter) for letter in part) for part in name.split("_")]
+    return "".join(part[:1].upper() + part[1:] for part in parts)
 
 
 def _score(title, row):

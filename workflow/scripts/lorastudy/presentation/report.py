@@ -13,21 +13,21 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lorastudy.analysis import cost
 from lorastudy.presentation import figures, rule_graph
-from lorastudy.study import assumptions, layout, records, settings
+from lorastudy.study import assumptions, records, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
-ERRORS = 10  # most confident ones, a cell
-TEXT_LENGTH = 1200  # characters that the page shows of a text
 CURVE_POINTS = 200
 # What a figure is drawn from where that is not the table of points.
 FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
+# tables that are shown as cards, and what the page calls them
+CLAIMS = {"claims": "The paper's claims", "questions": "Over the whole grid"}
 SECTIONS = ("assumptions", "cost")  # tables that have a section of their own
 
 # What the page calls the columns of the summary, and how it writes their values.
@@ -99,48 +99,76 @@ FACTS = (
 )  # fmt: skip
 
 
-@dataclass
-class Shared:
-    """Values that many cells have in common, each held once."""
-
-    values: list = field(default_factory=list)
-    index: dict = field(default_factory=dict)
-
-    def put(self, value):
-        """Place of ``value`` (fit for JSON) among the shared ones."""
-        key = json.dumps(value, sort_keys=True)
-        if key not in self.index:
-            self.index[key] = len(self.values)
-            self.values.append(value)
-        return self.index[key]
-
-
-def write(path, results, files, drawings, tables, rulegraph, study_directory="."):
+def write(path, results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
     """Write the page to ``path``, whole or not at all.
 
     Args:
         results: ``summary.Results``; its settings hold the blocks study, model, data, prompt, lora, grid, training,
             statistics and cost.
+        details: dictionary of ``analysis.details.build``.
         files: paths of the files that the results were read from, which the page carries.
         drawings: paths of the PNG files; the caption of each lies beside it (``.txt``).
         tables: ``tables.Table`` by name; the CSV file of each is in ``paper_tables/``.
         rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not).
+        configured: ``configuration.Configuration``, which the commands on the page repeat.
     """
     with records.replacing(path) as temporary:
-        temporary.write_text(page(results, files, drawings, tables, rulegraph, study_directory), encoding="utf-8")
+        text = page(results, details, files, drawings, tables, rulegraph, configured, study_directory)
+        temporary.write_text(text, encoding="utf-8")
 
 
-def page(results, files, drawings, tables, rulegraph, study_directory="."):
+def page(results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
     """The page as one string; arguments as of ``write``."""
-    import jinja2
-
     study = Path(study_directory)
-    card = _card(study)
+    details = _safe(details)
     costs = cost.table(results.summary, results.settings["cost"])
-    details, shared = _details(results, study)
+    typed = partial(command, study, configured)
     carried = Files(study)
     for path in files:
         carried.add(path)
+    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    full = _with_costs(results.summary, costs)
+    columns = _columns(full[full.kind == "cell"])
+    return _template().render(
+        script=script,
+        style=style,
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+        settings=results.settings,
+        status=_status(results),
+        claims=[
+            (title, tables[name].frame.to_dict("records"), tables[name].frame.verdict.value_counts().to_dict())
+            for name, title in CLAIMS.items()
+            if name in tables
+        ],
+        figures=[_figure(path, study, carried, typed) for path in drawings],
+        results=[carried.add(path) for path in files],
+        tables=[_table(name, made, carried, typed) for name, made in tables.items() if name not in SECTIONS],
+        cost=_table("cost", tables["cost"], carried, typed),
+        columns=columns,
+        labels=LABELS,
+        cells=full[full.kind == "cell"].to_dict("records"),
+        filters=_filters(results.cells),
+        baselines=results.baselines.reset_index().to_dict("records"),
+        stated=_stated(results.settings),
+        scores=SCORES,
+        card=details["card"],
+        ledger=assumptions.table(results.settings).to_dict("records"),
+        assumptions=_table("assumptions", tables["assumptions"], carried, typed),
+        environment=_environment(details),
+        drawing=_drawing(rulegraph[0]),
+        undrawn=rulegraph[1],
+        curve=rule_graph.curve,
+        box=(rule_graph.WIDTH, rule_graph.HEIGHT),
+        command=typed(),
+        files=carried.held,
+        data=embedded(_for_the_script(results, details, full)),
+    )
+
+
+def _template():
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -149,53 +177,23 @@ def page(results, files, drawings, tables, rulegraph, study_directory="."):
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "visible": visible, "code": code}
-    script, style = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    full = _with_costs(results.summary, costs)
-    columns = _columns(full[full.kind == "cell"])
-    return environment.get_template("report.html.j2").render(
-        script=script,
-        style=style,
-        script_hash=_hash(script),
-        style_hash=_hash(style),
-        settings=results.settings,
-        status=_status(results),
-        claims=tables["claims"].frame.to_dict("records"),
-        verdicts=tables["claims"].frame.verdict.value_counts().to_dict(),
-        figures=[_figure(path, study, carried) for path in drawings],
-        results=[carried.add(path) for path in files],
-        tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
-        cost=_table("cost", tables["cost"], study, carried),
-        columns=columns,
-        labels=LABELS,
-        cells=full[full.kind == "cell"].to_dict("records"),
-        filters=_filters(results.cells),
-        baselines=results.baselines.reset_index().to_dict("records"),
-        stated=_stated(results.settings),
-        scores=SCORES,
-        card=card,
-        ledger=assumptions.table(results.settings).to_dict("records"),
-        assumptions=_table("assumptions", tables["assumptions"], study, carried),
-        environment=_environment(details, shared),
-        drawing=_drawing(rulegraph[0]),
-        undrawn=rulegraph[1],
-        curve=rule_graph.curve,
-        box=(rule_graph.WIDTH, rule_graph.HEIGHT),
-        command=command(study),
-        files=carried.held,
-        data=embedded(
-            {
-                "labels": LABELS,
-                "scores": SCORES,
-                "facts": FACTS,
-                "axes": AXES,
-                "classes": card["class_names"] if card else None,
-                "currency": results.settings["cost"]["currency"],
-                "rows": _rows(full),
-                "details": details,
-                "shared": shared.values,
-            }
-        ),
-    )
+    return environment.get_template("report.html.j2")
+
+
+def _for_the_script(results, details, full):
+    """What the page's script needs to show a cell's panel; ``full`` is the summary with costs."""
+    card = details["card"]
+    return {
+        "labels": LABELS,
+        "scores": SCORES,
+        "facts": FACTS,
+        "axes": AXES,
+        "classes": card["class_names"] if card else None,
+        "currency": results.settings["cost"]["currency"],
+        "rows": _rows(full),
+        "details": _panels(results, details),
+        "shared": details["shared"],
+    }
 
 
 # --- text
@@ -255,11 +253,13 @@ def _hash(text):
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def command(study, target=""):
+def command(study, configured, target=""):
     """The command that makes ``target`` in the study, to be typed in the pipeline's directory."""
     place = os.path.relpath(study.resolve(), settings.REPOSITORY)
     directory = "" if place == "." else f" -d {shlex.quote(place)}"
-    return f"snakemake{directory} --cores 1" + (f" --force {shlex.quote(target)}" if target else "")
+    forced = f" --force {shlex.quote(target)}" if target else ""
+    options = shlex.join(configured.arguments(settings.REPOSITORY))
+    return f"snakemake{directory} --cores 1{forced}" + (f" {options}" if options else "")
 
 
 class Files:
@@ -290,7 +290,7 @@ def _status(results):
     return {"counts": counts, "cells": len(results.cells), "newest": max(times) if len(times) else None}
 
 
-def _figure(path, study, carried):
+def _figure(path, study, carried, typed):
     from PIL import Image
 
     path = Path(path)
@@ -307,7 +307,7 @@ def _figure(path, study, carried):
         "width": image.width,
         "height": image.height,
         "image": base64.b64encode(held.getvalue()).decode(),
-        "command": command(study, str(path)),
+        "command": typed(str(path)),
         "path": str(path.with_suffix(".pdf")),
         "file": carried.add(Path("results", FIGURE_DATA.get(path.stem, "points.csv"))),
     }
@@ -315,13 +315,13 @@ def _figure(path, study, carried):
 
 def _title(name):
     """Name of a figure or table in words: ``lora_against_qlora`` is LoRA against QLoRA, ``table1_time`` Table 1: time."""
-    text = re.sub(r"^table(\d)_", r"table \1: ", name)
+    text = re.sub(r"^(table|figure)(\d+)_", r"\1 \2: ", name)
     text = re.sub(r"^results_(\d)_(\d)_", r"section \1.\2: ", text).replace("_", " ")
     text = " ".join({"lora": "LoRA", "qlora": "QLoRA"}.get(word, word) for word in text.split())
     return text if text.startswith(("LoRA", "QLoRA", "r ")) else text[0].upper() + text[1:]
 
 
-def _table(name, table, study, carried):
+def _table(name, table, carried, typed):
     """A ``tables.Table`` as the template writes it."""
     path = Path("paper_tables", f"{name}.csv")
     cells = table.shown.astype(str).to_numpy().tolist()
@@ -332,7 +332,7 @@ def _table(name, table, study, carried):
         "rows": [[(cell, (i, j) in table.bold) for j, cell in enumerate(row)] for i, row in enumerate(cells)],
         "notes": table.notes,
         "file": carried.add(path),
-        "command": command(study, str(path)),
+        "command": typed(str(path)),
     }
 
 
@@ -378,23 +378,13 @@ def _plain(value):
     return int(number) if number.is_integer() else float(f"{number:.6g}")
 
 
-def _details(results, study):
-    """Per id what its panel shows beside the row: curve, confusion, settings, provenance, most confident errors."""
-    shared, details = Shared(), {}
+def _panels(results, details):
+    """Per id what its panel shows beside the row: curve, confusion, provenance, most confident errors."""
     curves = dict(tuple(results.curves.groupby("id", sort=False))) if len(results.curves) else {}
-    texts = _test_texts(study)
-    for row in results.summary[results.summary.status.isin(["finished", "diverged"])].itertuples():
-        directory = layout.result(row.id, row.kind, study)
-        measured = records.read_json(directory / "metrics.json")
-        trained = directory / "training.json"
-        provenance = (records.read_json(trained) if trained.exists() else measured)["provenance"]
-        details[row.id] = {
-            "confusion": results.confusion.get(row.id),
-            "curve": _curve(curves.get(row.id)),
-            "errors": _errors(directory / "predictions.parquet", texts, shared),
-            "provenance": {name: shared.put(value) for name, value in _safe(provenance).items()},
-        }
-    return details, shared
+    return {
+        name: detail | {"confusion": results.confusion.get(name), "curve": _curve(curves.get(name))}
+        for name, detail in details["results"].items()
+    }
 
 
 def _safe(value):
@@ -416,45 +406,6 @@ def _curve(rows):
     return {"step": kept.step.astype(int).tolist(), "loss": [float(f"{loss:.5g}") for loss in kept.loss]}
 
 
-def _test_texts(study):
-    """Id → text of the test texts; None where the split is not there."""
-    import pandas as pd
-
-    path = study / "results" / "data" / "test.parquet"
-    if not path.exists():
-        return None
-    frame = pd.read_parquet(path, columns=["id", "text"])
-    return dict(zip(frame.id, frame.text))
-
-
-def _errors(path, texts, shared):
-    """The wrong predictions with the highest probability, as (text, true, predicted, probability), best first."""
-    import pandas as pd
-
-    if not path.exists():
-        return []
-    frame = pd.read_parquet(path)
-    wrong = frame[frame.label != frame.prediction] if "prediction" in frame else frame[:0]
-    if not len(wrong):
-        return []
-    wrong = wrong.assign(probability=wrong.filter(like="probability_").max(axis=1))
-    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(ERRORS)
-    return [
-        [shared.put(_excerpt(None if texts is None else texts.get(row.id))), int(row.label), int(row.prediction),
-         round(float(row.probability), 4)]
-        for row in wrong.itertuples()
-    ]  # fmt: skip
-
-
-def _excerpt(text):
-    if text is None:
-        return "(the text is not among the present test texts)"
-    shown = visible(text)
-    if len(shown) <= TEXT_LENGTH:
-        return shown
-    return f"{shown[:TEXT_LENGTH]}… ({len(shown):,} characters in all)"
-
-
 def _stated(blocks):
     """The paper's row for the table of baselines; None for a study that does not reproduce it."""
     from lorastudy.study import paper
@@ -462,19 +413,14 @@ def _stated(blocks):
     return paper.table(5).iloc[0].to_dict() if blocks["study"]["paper"] else None
 
 
-def _card(study):
-    path = study / "results" / "data" / "card.json"
-    return _safe(records.read_json(path)) if path.exists() else None
-
-
-def _environment(details, shared):
+def _environment(details):
     """What the results were made with: the distinct values of some of their provenance, most frequent first."""
     from collections import Counter
 
     found = {}
     for name in ("hardware", "packages", "python", "git_commit", "git_dirty"):
-        counts = Counter(detail["provenance"][name] for detail in details.values())
-        found[name] = [(shared.values[index], count) for index, count in counts.most_common()]
+        counts = Counter(detail["provenance"][name] for detail in details["results"].values())
+        found[name] = [(details["shared"][index], count) for index, count in counts.most_common()]
     return found
 
 

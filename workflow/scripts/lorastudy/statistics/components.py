@@ -135,3 +135,44 @@ def _with_factors(found, free, points, seeds):
     drawn, total = moderated.squeeze(variances, df, of)
     factor = dict(zip(points, drawn / drawn.mean()))
     return Components(found.squares, found.levels, sets, number, factor, total)
+
+
+def variances(found):
+    """Variance of the effects of one run's seed, by stratum, from the mean squares of ``found``; at least 0.
+
+    Strata are those of ``found.squares``, the residual as ``cell``. Mean squares are inverted by what they are expected
+    to be (``expected``).
+    """
+    squares = {name: square for name, (square, _) in found.squares.items()}
+    lowest = next(iter(squares))
+    below = squares[lowest]
+    of = {"cell": below}
+    for name, square in squares.items():
+        if name != lowest:
+            least = squares.get("set", below) if name in found.levels else below
+            of[name] = max(0.0, (square - least) / _runs_of_a_level(name, found.levels, found.sets, found.points))
+    return of
+
+
+def expected(of, levels, sets, points, seeds):
+    """``Components`` with the mean squares that effects of these variances make; None without degrees of freedom.
+
+    Args:
+        of: stratum (``cell``, ``point``, ``set`` and factors) → variance of its effects.
+        levels: factor of the sets → how many levels.
+    """
+    above = levels if np.prod(list(levels.values())) == sets else {}
+    df = {"residual": (sets - 1) * (points - 1), "point": points - 1}
+    df |= {"set": sets - 1 - sum(number - 1 for number in above.values())} | {name: above[name] - 1 for name in above}
+    squares = {"residual": of["cell"]}
+    squares["point"] = of["cell"] + sets * of["point"]
+    squares["set"] = of["cell"] + points * of["set"]
+    for name in above:
+        squares[name] = squares["set"] + _runs_of_a_level(name, levels, sets, points) * of[name]
+    kept = {name: (squares[name], number * (seeds - 1)) for name, number in df.items() if number * (seeds - 1) > 0}
+    return Components(kept, levels, sets, points) if kept else None
+
+
+def _runs_of_a_level(stratum, levels, sets, points):
+    """How many cells share the effect of a level."""
+    return {"point": sets, "set": points}.get(stratum) or points * sets // levels[stratum]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lorastudy.statistics import proportions
+
 NAMES = (
     "accuracy",
     "precision",
@@ -30,7 +32,7 @@ def evaluate(label, probabilities, resamples, seed):
     highest probability (Guo et al. 2017, equation 3).
 
     Intervals are percentiles of the bootstrap over the texts, but for those it does not hold for: of ``accuracy`` and
-    of ``recall``, which weighted by the texts is the same, it is Wilson's (``proportion_interval``), of ``ece`` see
+    of ``recall``, which weighted by the texts is the same, it is Wilson's (``proportions.wilson``), of ``ece`` see
     ``calibration``. Where every text is right, or none, the others are widened by what so many texts cannot rule
     out (``widened``).
 
@@ -61,7 +63,7 @@ def evaluate(label, probabilities, resamples, seed):
     found = {name: (spread[0], *np.quantile(spread[1:], tails)) for name, spread in scores.items()}
     right = prediction == label
     for name in PROPORTIONS:
-        found[name] = (found[name][0], *proportion_interval(right.mean(), n))
+        found[name] = (found[name][0], *proportions.wilson(int(right.sum()), n))
     found["ece"] = calibration(right, top)
     result = {}
     for name in NAMES:
@@ -99,21 +101,6 @@ def _resampled(label, prediction, surprise, classes, resamples, seed):
     return drawn
 
 
-def proportion_interval(share, n, coverage=COVERAGE):
-    """Wilson's interval (1927) of a proportion; at a share of 1 it is [n / (n + z^2), 1], never a single point.
-
-    Args:
-        share: observed proportion of ``n`` independent trials.
-    """
-    from scipy.special import ndtri
-
-    squared = ndtri((1 + coverage) / 2) ** 2
-    centre = (share + squared / 2 / n) / (1 + squared / n)
-    half = np.sqrt(squared * (share * (1 - share) / n + squared / 4 / n**2)) / (1 + squared / n)
-    # at the ends one side is the share itself, up to rounding
-    return (0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half)
-
-
 def calibration(right, top):
     """Expected calibration error over ``BINS`` bins (Guo et al. 2017, equation 3) with an interval that covers.
 
@@ -147,7 +134,7 @@ def widened(name, value, low, high, label, right, classes):
     """An interval of a score that is no narrower than the texts can show where all are right, or all wrong.
 
     Texts that are all alike do not differ between resamples or runs, but others like them may: so many leave room for
-    a share of them that is otherwise (``proportion_interval``). That share is the room of every score that weighs
+    a share of them that is otherwise (``proportions.wilson``). That share is the room of every score that weighs
     texts alike, in ``mae`` at the largest distance there is; in an average over classes it is taken to be in the
     smallest class, where it weighs most.
 
@@ -160,7 +147,7 @@ def widened(name, value, low, high, label, right, classes):
     all_right, all_wrong = np.min(right) == 1, np.max(right) == 0
     if name == "nll" or not (all_right or all_wrong):  # nll has no bound to reach
         return low, high
-    room = proportion_interval(0.0, len(label))[1]
+    room = proportions.wilson(0, len(label))[1]
     least, most = bounds(name, classes)
     down, up = room * all_right, room * all_wrong
     if name == "mae":

@@ -26,6 +26,12 @@ def only_paper(targets):
     return bool(targets) and all(_first(target) in PAPER for target in targets)
 
 
+def only_tables(targets, names):
+    """Whether nothing is asked for but tables of these names, in any format."""
+    asked = [Path(normal(target)) for target in targets]
+    return bool(asked) and all(path.parent.name == "paper_tables" and path.stem in names for path in asked)
+
+
 def cells(targets):
     """Names of the cells whose results are asked for, and of those that are to be published: two lists."""
     asked, published = [], []

@@ -20,7 +20,8 @@ METHODS = {
     FULL: "full fine-tuning",
 }
 ADALORA_STEPS = 3  # optimizer steps at least: one to score the ranks, one to share them out, one with what is left
-AXES = ("r", "alpha")  # along which the lines of a grid run
+SYMBOLS = {"r": "r", "alpha": "α"}
+AXES = tuple(SYMBOLS)  # along which the lines of a grid run
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,19 @@ class Line:
         if len({alpha for _, alpha in self.points}) == 1:
             return "alpha", self.points[0][1]
         return "ratio", _ratio(self.points[0][1] / self.points[0][0])
+
+    @property
+    def words(self):
+        """What r or alpha follows, in words: ``α = 2 r``, ``α = 32``, ``r = 8``, ``every r with every α``."""
+        if self.held is None:
+            return "every r with every α"
+        name, value = self.held
+        return f"α = {value:g} r" if name == "ratio" else f"{SYMBOLS[name]} = {value:g}"
+
+    def holds(self, rows):
+        """Which rows of a data frame with the columns ``r`` and ``alpha`` are on the line, as a list of booleans."""
+        points = frozenset(self.points)  # by hash, for a control has neither r nor alpha to compare
+        return [point in points for point in zip(rows.r, rows.alpha)]
 
     def along(self, axis):
         """The lines within this one along which ``axis`` (``r`` or ``alpha``) varies alone.

@@ -15,6 +15,8 @@ FILES = {
     5: "table5_zero_shot.csv",
 }
 RANKS = (8, 16, 32, 64, 128, 256, 512)  # rows of Table 4
+TRAINED = (1, 2, 4, *RANKS)  # ranks that section 2.7 trains
+MODEL = "meta-llama/Meta-Llama-3-8B"
 PARAMETERS = 8e9  # what Tables 2 and 3 take Llama-3-8B to have
 GIB = 2**30  # the tables say GB: only 2^30 bytes give their digits
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "int4": 0.5}
@@ -28,6 +30,17 @@ def table(number, directory=DIRECTORY):
     import pandas as pd
 
     return pd.read_csv(Path(directory) / FILES[number])
+
+
+def accuracies(directory=DIRECTORY):
+    """The accuracies that the text states, a row a point of the grid: a peak (section 3.1) and a plateau (3.3).
+
+    Columns: ``section``, ``figure``, ``method``, ``targets``, ``r``, ``alpha``, ``accuracy`` (a fraction; the text gives
+    whole percent and says "about" of the plateau).
+    """
+    import pandas as pd
+
+    return pd.read_csv(Path(directory) / "accuracies.csv", dtype={"section": str})
 
 
 def settings(directory=DIRECTORY):

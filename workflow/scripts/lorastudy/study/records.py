@@ -88,6 +88,14 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
+def open_as_others(*paths):
+    """Give files the permissions that any new file has: safetensors makes its own for their owner alone."""
+    mask = os.umask(0o077)  # can only be read by setting it
+    os.umask(mask)
+    for path in paths:
+        os.chmod(path, 0o666 & ~mask)
+
+
 def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 

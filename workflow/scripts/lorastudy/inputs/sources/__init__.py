@@ -36,6 +36,10 @@ class Source:
         keys = ("train_file", "test_file")
         return {key: getattr(self, key) for key in keys if getattr(self, key)} if self.source == "files" else {}
 
+    def paths(self, study_directory="."):
+        """Paths of all local files, those that a pattern stands for included."""
+        return [name for pattern in self.files().values() for name, _ in files.located(pattern, study_directory)]
+
     def called(self, split="train"):
         """The key and value that a message names for a split (``train``, ``test``, ``any``)."""
         if self.source == "files":
@@ -44,8 +48,19 @@ class Source:
         return f"`data.name` {self.name!r}" + (" (test split)" if split == "test" else "")
 
 
+REVIEWS = {("hub", "Yelp/yelp_review_full"), ("random", random_texts.NAME)}
+
+
+def expected_length(data):
+    """Mean tokens of a text of ``settings.Data`` before any is read; None where nothing is known of its lengths."""
+    if (data.source, data.name) not in REVIEWS:
+        return None
+    most = min(data.max_length, random_texts.LONGEST) if data.source == "random" else data.max_length
+    return random_texts.mean_length(most)
+
+
 def check(data, study_directory="."):
-    """Find in milliseconds what is wrong with the block ``data``, reading no further than the first row of a file.
+    """Find in milliseconds what is wrong with the block ``data``, reading no further than the first row of each file.
 
     Args:
         data: ``settings.Data`` or ``Source``.
@@ -69,8 +84,9 @@ def fetch(source, output, study_directory="."):
 
     Columns: ``id`` (``train-000123``: split of the source and row, from 0), ``text``, ``label`` (canonical, as text),
     ``split`` (``train``, ``test``, or ``any`` where the source is not split). The schema's metadata ``origin`` holds
-    JSON: where it comes from, hashes of files, boundaries of quintiles, rows without a text or label that were left
-    out (of the hub, where the user cannot mend them; in a file they are an error).
+    JSON: where it comes from, hashes of files, boundaries of quintiles, the source's names of the labels 0, 1, … if it
+    has some, rows without a text or label that were left out (of the hub, where the user cannot mend them; in a file
+    they are an error).
 
     Args:
         source: ``Source``.

@@ -31,7 +31,9 @@ def intervals(results, points, singles=True):
     drawn = points[points.seeds > 0]
     if drawn.empty:
         return ""
-    bootstrap = f"of accuracy Wilson's, else percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
+    bootstrap = (
+        f"of accuracy Wilson's, else percentile bootstrap, {results.settings['statistics']['resamples']:,} resamples"
+    )
     if drawn.seeds.max() == 1:
         return (
             f"Bars are 95% intervals over the test texts ({bootstrap}); how much runs with other seeds would differ is not "
@@ -56,7 +58,7 @@ def cut(points, reaches):
         if reach:
             beyond = points[(points[f"{score}_low"] < reach[0]) | (points[f"{score}_high"] > reach[1])]
             parts += [
-                f"{style.METRICS[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+                f"{style.SCORES[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
                 for _, row in beyond.iterrows()
             ]
     return f"Bars that end at the edge of a panel go beyond it: {'; '.join(parts)}." if parts else ""
@@ -77,7 +79,7 @@ def holes(rows):
                 named.append(f"and {len(group) - LISTED} more (see results/summary.csv)")
             parts.append(f"{label} ({_short(reason.removeprefix('diverged '))}): {', '.join(named)}")
     text = "; ".join(parts)
-    return f"Without a value, {len(lost)} of {len(rows)} runs. {text[0].upper()}{text[1:]}."
+    return f"Without a point, {len(lost)} of {len(rows)} runs. {text[0].upper()}{text[1:]}."
 
 
 def _short(reason, length=100):

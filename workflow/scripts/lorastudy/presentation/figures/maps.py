@@ -64,8 +64,10 @@ def _sweeps(results):
     """Marker, line style, name and chooser of rows of each line of the grid."""
     sweeps = []
     for index, line in enumerate(results.lines):
-        marker, joined = (".", "none") if line.varies == "both" else (MARKERS[index % len(MARKERS)], JOINED[line.varies])
-        name = "every r with every α" if line.varies == "both" else f"{panels.SYMBOLS[line.varies]} varies at {panels.held(line)}"
+        marker, joined = (
+            (".", "none") if line.varies == "both" else (MARKERS[index % len(MARKERS)], JOINED[line.varies])
+        )
+        name = line.words if line.varies == "both" else f"{panels.SYMBOLS[line.varies]} varies at {line.words}"
         sweeps.append((marker, joined, name, line))
     return sweeps
 

@@ -1,10 +1,10 @@
 """What of a study's points and cells goes into which panel of a figure."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import style
+from lorastudy.study import grid
 
-SYMBOLS = {"r": "r", "alpha": "α"}
+SYMBOLS = grid.SYMBOLS
 
 
 def points(results, view=tuning.CONFIGURED):
@@ -17,16 +17,9 @@ def cells(results, view=tuning.CONFIGURED):
     return tuning.views(results.summary)[view]
 
 
-def held(line):
-    """What r or alpha follows along a line of the grid, in words."""
-    name, value = line.held
-    return f"α = {value:g} r" if name == "ratio" else f"{SYMBOLS[name]} = {value:g}"
-
-
 def along(rows, line):
     """The rows whose points are on a line of the grid; none without a line."""
-    on = [line is not None and point in line.points for point in zip(rows.r, rows.alpha)]
-    return rows[on]
+    return rows.iloc[:0] if line is None else rows[line.holds(rows)]
 
 
 def each(results):
@@ -44,10 +37,15 @@ def of(rows, method=None, panel=None):
     return rows
 
 
+def finished(rows):
+    """The cells that have learned: those whose scores are drawn."""
+    return rows[rows.status.eq("finished")]
+
+
 def runs(rows, point):
     """The finished cells of a point."""
     same = (rows[[*tuning.POINT, "learning_rate"]] == point[[*tuning.POINT, "learning_rate"]]).all(axis=1)
-    return rows[same & rows.status.eq("finished")]
+    return finished(rows[same])
 
 
 def title(panel, method=None):

@@ -1,8 +1,8 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
 from lorastudy.analysis import tuning
-from lorastudy.study import grid
 from lorastudy.presentation.figures import captions, panels, style
+from lorastudy.study import grid
 
 FAR = 0.5  # a baseline further below the cells than this part of their range gets a strip of its own
 
@@ -23,7 +23,7 @@ def _trend(results, look, axis):
     baselines = results.baselines[results.baselines.status == "finished"]
     methods, scores = results.settings["grid"]["methods"], list(style.METRICS)
     bands = {score: list(zip(baselines[f"{score}_low"], baselines[f"{score}_high"])) for score in scores}
-    reaches = {score: style.reach(points, score, cells[score].dropna()) for score in scores}
+    reaches = {score: style.reach(points, score, panels.finished(cells)[score]) for score in scores}
     figure, rows = _rows(results, reaches, bands)
     for score, (main, strip) in rows.items():
         for panel, axes in zip(panels.each(results), main):
@@ -41,7 +41,7 @@ def _trend(results, look, axis):
     style.legend(figure, handles + style.hole_handles(cells.status))
     shown = results.summary[results.summary.id.isin(cells.id) | results.summary.kind.eq("baseline")]
     return figure, captions.write(
-        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {panels.held(line)}, {panels.rate(results)}.",
+        f"Accuracy and weighted F1 against {panels.SYMBOLS[axis]} at {line.words}, {panels.rate(results)}.",
         captions.sample(results, shown),
         captions.intervals(results, points),
         captions.cut(points, reaches),
@@ -49,7 +49,14 @@ def _trend(results, look, axis):
         "The axis is cut between the cells and a baseline far below them."
         * any(len(strip) for _, strip in rows.values()),
         captions.holes(shown),
+        _others(results, line),
     )
+
+
+def _others(results, line):
+    """That a grid has further lines along the same axis, which the figure of all variants draws."""
+    names = [part.name for other in results.lines for part in other.along(line.varies) if part != line]
+    return f"Not drawn here: the lines {', '.join(names)}; the figure of all variants has them." if names else ""
 
 
 def tuned_r_trend(results, look):
@@ -72,7 +79,7 @@ def _tuned(results, look, axis):
     every = panels.along(results.cells, line)
     rates, methods = sorted(set(every.learning_rate)), results.settings["grid"]["methods"]
     drawn = pd.concat(points.values())
-    reach = style.reach(drawn, "accuracy", pd.concat(cells.values()).accuracy.dropna())
+    reach = style.reach(drawn, "accuracy", panels.finished(pd.concat(cells.values())).accuracy)
     figure, rows = _rows(results, {"accuracy": reach, "rate": (rates[0], rates[-1])}, {})
     (main, _), (below, _) = rows.values()
     for panel, axes, lower in zip(panels.each(results), main, below):
@@ -105,7 +112,7 @@ def _tuned(results, look, axis):
     ]  # fmt: skip
     style.legend(figure, handles + style.hole_handles(cells[tuning.TUNED].status))
     return figure, captions.write(
-        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {panels.held(line)}: pale at the "
+        f"Accuracy on the test texts against {panels.SYMBOLS[axis]} at {line.words}: pale at the "
         f"{panels.rate(results)}, strong at the one of {', '.join(f'{rate:g}' for rate in rates)} with the highest accuracy on "
         "the validation texts (mean over seeds). Below, the learning rate chosen.",
         *tuning.edge_notes(results.summary),

@@ -24,9 +24,20 @@ TABLES = {
     "results_3_2_constant_alpha": trends.constant_alpha,
     "results_3_3_lora_against_qlora": pairs.lora_against_qlora,
     "cost": study.costs,
-    "claims": study.questions,
+    "claims": study.claims,
+    "questions": study.questions,
     "assumptions": study.assumptions,
 }
+# these have something to say before anything has run
+WITHOUT_RESULTS = (
+    "table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters", "assumptions",
+)  # fmt: skip
+OF_PAPER = ("claims",)  # that a study which is not about the paper has nothing for
+
+
+def names(with_paper):
+    """Tables of a study, by whether it is about the paper."""
+    return [name for name in TABLES if with_paper or name not in OF_PAPER]
 
 
 def make(name, results, parameters, directory=paper.DIRECTORY):
@@ -54,9 +65,8 @@ def write(name, results, parameters, paths, directory=paper.DIRECTORY):
 
 def _without_paper(table):
     """A study that reproduces nothing of the paper has no columns for it, and is not said to be about it."""
-    columns = [
-        column for column in table.frame if not (column.startswith(("paper", "difference")) and "paper" in table.frame)
-    ]
+    gone = ("paper", "difference") if "reproduced" in table.frame else ("paper",)
+    columns = [column for column in table.frame if not column.startswith(gone)]
     shown = [column for column in table.shown if column.split(",")[0].strip() not in ("paper", "difference")]
     kept = list(table.shown)
     bold = {(row, shown.index(kept[column])) for row, column in table.bold if kept[column] in shown}

@@ -3,14 +3,22 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastudy.analysis import claims
+from lorastudy.analysis.claims import verdicts
+from lorastudy.study import paper
 
-PAPER_MODEL = "meta-llama/Meta-Llama-3-8B"
+PAPER_MODEL = paper.MODEL
 CLASSES = 5
 STATED = ["paper", "reproduced", "difference"]
-NAMES = claims.NAMES | {"lora": "LoRA", "qlora": "QLoRA"}
+NAMES = {
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "attention": "attention",
+    "all-linear": "all-linear",
+    "head": "untrained head",
+    "prompt": "prompting",
+}
 SCORES = {"accuracy": "accuracy", "f1": "F1"}
-LEVEL = claims.LEVEL
+LEVEL = verdicts.LEVEL
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
 """The paper's Tables 2 and 3: memory by number format and by method."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lorastudy.planning import memory
 from lorastudy.presentation.tables.formatting import number, signed
 from lorastudy.presentation.tables.inputs import CLASSES, PAPER_MODEL, STATED
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import architecture, paper
+from lorastudy.study import architecture, grid, paper
 
 
 def by_dtype(inputs):
@@ -77,7 +75,7 @@ def by_method(inputs):
     rows = []
     for row in stated.to_dict("records"):
         method, dtype = TABLE3_CELLS[row["type"]]
-        cell = _Cell(method, "all-linear", paper.MEMORY_RANK)
+        cell = grid.Cell(method, "all-linear", paper.MEMORY_RANK, paper.MEMORY_RANK, 0)
         need = memory.training(architecture.named(architecture.PAPER), CLASSES, cell, tokens, dtype=dtype).as_gib()
         allocated = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
         allocated["activations and buffers"] = need["total"] - sum(allocated.values())
@@ -131,13 +129,6 @@ def by_method(inputs):
         notes,
         ("type", "component"),
     )
-
-
-@dataclass(frozen=True)
-class _Cell:
-    method: str
-    targets: str
-    r: int
 
 
 def _micro_batch(inputs):

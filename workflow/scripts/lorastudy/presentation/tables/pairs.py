@@ -7,6 +7,7 @@ from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import interval, number, p_value, signed
 from lorastudy.presentation.tables.inputs import NAMES, SCORES
 from lorastudy.presentation.tables.layout import Table
+from lorastudy.study import paper
 
 
 def lora_against_qlora(inputs):
@@ -17,9 +18,12 @@ def lora_against_qlora(inputs):
     pairs = pairs[pairs.metric.eq("accuracy") & pairs.family.isin(["method", "pooled_method"])]
     keys = ["view", "targets", "r", "alpha", "scaling"]
     sides = {name: points[points.method.eq(name)].set_index(keys) for name in ("lora", "qlora")}
+    stated = paper.accuracies(inputs.directory).set_index(["method", "targets", "r", "alpha"]).accuracy
     rows = []
     for key in dict.fromkeys([*sides["lora"].index, *sides["qlora"].index]):
         row = dict(zip(keys, key))
+        row["line"] = ", ".join(line.name for line in inputs.results.lines if (row["r"], row["alpha"]) in line.points)
+        row["paper"] = stated.get(("lora", row["targets"], row["r"], row["alpha"]), np.nan)  # of either method
         lora, qlora = (side.loc[key] if key in side.index else None for side in sides.values())
         for name, point in (("lora", lora), ("qlora", qlora)):
             row |= {
@@ -46,7 +50,7 @@ def lora_against_qlora(inputs):
             | {"memory_ratio": ratios.ratio(cells, "peak_memory_gib").value}
         )
     columns = [
-        *keys,
+        "line", *keys, "paper",
         *(f"{name}_{what}" for name in sides for what in ("accuracy", "accuracy_low", "accuracy_high", "f1", "f1_low", "f1_high", "status", "reason", "seeds")),
         *PAIR, "time_ratio", "memory_ratio",
     ]  # fmt: skip
@@ -54,12 +58,14 @@ def lora_against_qlora(inputs):
     shown = pd.DataFrame(
         {
             "learning rate": frame["view"],
+            "line": frame.line.fillna("–"),
             "targets": frame.targets.map(lambda name: NAMES.get(name, name)),
             "scaling": frame.scaling.fillna("–"),
             "r": ["–" if pd.isna(r) else f"{r}" for r in frame.r],
             "alpha": ["–" if pd.isna(alpha) else f"{alpha:g}" for alpha in frame.alpha],
             "LoRA": [_side(row, "lora") for row in rows],
             "QLoRA": [_side(row, "qlora") for row in rows],
+            "paper": frame.paper.map(lambda value: number(value, 2)),
             "LoRA − QLoRA": [
                 interval(row.difference, row.low, row.high, form=signed)
                 + ("" if pd.isna(row.reason) else f" ({row.reason.partition(':')[0]})")
@@ -68,13 +74,15 @@ def lora_against_qlora(inputs):
             "p (Holm)": frame.p_holm.map(p_value),
             "p (equal)": frame.p_equivalent.map(p_value),
             "only one right": [
-                "–" if pd.isna(a) else f"{a} : {b}" for a, b in zip(frame.only_a, frame.only_b, strict=True)
+                "–" if pd.isna(a) else f"{a:.0f} : {b:.0f}" for a, b in zip(frame.only_a, frame.only_b, strict=True)
             ],
             "time": frame.time_ratio.map(lambda value: number(value, 2)),
             "memory": frame.memory_ratio.map(lambda value: number(value, 2)),
         }
     )
     single = ["learning rate"] if frame["view"].nunique() < 2 else []
+    single += ["line"] if len(inputs.results.lines) < 2 else []
+    single += ["paper"] if frame.paper.isna().all() else []
     single += ["scaling"] if frame.scaling.nunique() < 2 else []
     single += ["only one right"] if frame.only_a.isna().all() else []
     margin = inputs.results.settings["statistics"]["equivalence_margin"]
@@ -84,6 +92,12 @@ def lora_against_qlora(inputs):
         f"p (Holm): {' or '.join(tests) or 'no pair yet'}, corrected for the number of pairs; p (equal): two one-sided "
         f"tests, small where the difference is within ± {margin:g}."
         + ("" if frame.only_a.isna().all() else " Only one right: texts that LoRA alone : QLoRA alone got right."),
+        *(f"Line: {line.name}, {line.words}." for line in inputs.results.lines if len(inputs.results.lines) > 1),
+        *(
+            ["The paper states these accuracies of both methods, to whole percent (sections 3.1 and 3.3)."]
+            if frame.paper.notna().any()
+            else []
+        ),
         *(f"Average: {reason}." for reason in frame.reason.dropna().unique()),
         *footnotes.basis(inputs),
         *footnotes.views(inputs, points),
@@ -95,7 +109,7 @@ def lora_against_qlora(inputs):
         frame,
         shown.drop(columns=single),
         notes,
-        ("learning rate", "targets", "scaling"),
+        ("learning rate", "line", "targets", "scaling"),
     )
 
 

@@ -57,6 +57,8 @@ def trainable_parameters(inputs):
         index=["model", "targets", "r"], columns="quantity", values=STATED, sort=False, dropna=False
     ).dropna(how="all")
     count, percent = wide.xs("trainable parameters", axis=1, level=1), wide.xs("percent of all", axis=1, level=1)
+    # of the paper's model, but not in its table
+    left_out = [model == PAPER_MODEL and r not in stated.index for model, _, r in wide.index]
     shown = pd.DataFrame(
         {
             "model": [model.split("/")[-1] for model in wide.index.get_level_values("model")],
@@ -71,12 +73,16 @@ def trainable_parameters(inputs):
             },
         }
     )
+    shown.loc[left_out, ["paper", "paper, %", "difference", "difference, %"]] = "—"
     notes = [
         f"{PAPER_MODEL}: counted on the real architecture, built with PEFT without weights; the head of the all-linear set "
         "has a LoRA pair and a trainable base.",
         "Percent: of all parameters as the paper's PEFT (0.8 to 0.10) counts them: base without a language-model head, "
         "adapters, and the head twice (original and trained copy; in the all-linear set each with a LoRA pair).",
     ]
+    if any(left_out):
+        ranks = ", ".join(map(str, dict.fromkeys(wide.index.get_level_values("r")[left_out])))
+        notes.append(f"—: the paper trains r = {ranks} too (section 2.7), but its table does not have them.")
     if len(own):
         notes.append(
             f"{inputs.model.split('/')[-1]}: the study's own cells, as their records say (percent of what the built model "

@@ -1,55 +1,93 @@
-"""Tables of the whole study: the paper's questions, assumptions, cost."""
+"""Tables of the whole study: the paper's claims, its questions, assumptions, cost."""
 
-from lorastudy.analysis import claims, cost
+from lorastudy.analysis import cost, scatter
+from lorastudy.analysis.claims import judging, verdicts
+from lorastudy.analysis.claims import questions as ask
 from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import p_value, significant, whole
-from lorastudy.presentation.tables.inputs import NAMES
+from lorastudy.presentation.tables.inputs import LEVEL, NAMES
 from lorastudy.presentation.tables.layout import Table
 from lorastudy.study import assumptions as ledger
 
 
-def questions(inputs):
-    """The paper's questions with what this study's data says."""
-    import pandas as pd
-
-    frame = claims.build(inputs.results, inputs.directory)
-    shown = {"": [str(i) for i in range(1, 1 + len(frame))]}
-    shown |= {"learning rate": frame["view"]} if frame["view"].nunique() > 1 else {}
-    shown |= {"claim": frame.statement}
-    if "paper" in frame:
-        shown["paper"] = frame.paper
-    shown |= {
-        "found": frame.found,
-        "verdict": frame.verdict,
-        "p for": frame.p_supported.map(p_value),
-        "p against": frame.p_contradicted.map(p_value),
-        "texts": [whole(value) if pd.notna(value) else "–" for value in frame.n],
-        "seeds": [whole(value) if pd.notna(value) else "–" for value in frame.seeds],
-    }
-    margin = inputs.results.settings["statistics"]["equivalence_margin"]
-    tests = frame[frame.test.ne("")].groupby("test", sort=False).groups
+def claims(inputs):
+    """The paper's claims, each with its number, what this study found, and the verdict."""
+    frame = judging.table(inputs.results, inputs.directory)
+    shown = _shown(
+        frame,
+        {"section": frame.section, "the paper says": frame.statement, "its number": frame.number.replace("", "–")},
+    )
+    shown["cannot hold with"] = frame.contradicts.replace("", "–")
+    judged = frame.verdict.isin([verdicts.SUPPORTED, verdicts.CONTRADICTED])
+    together = int((judged & frame.p_holm.lt(LEVEL)).sum())
     notes = [
-        "Supported, contradicted or open: open says that this study is too small to tell, or has nothing to compare. Differences are percentage "
-        f"points of accuracy with 95% intervals; a difference under the margin of {100 * margin:g} points counts as none "
-        "unless it is shown to be one. Tests at 5%.",
-        *_claims_basis(inputs),
-        *(f"Test of {', '.join(str(i + 1) for i in rows)}: {test}." for test, rows in tests.items()),
-        footnotes.study(inputs),
+        "Supported: every comparison that the claim speaks of shows it. Contradicted: one shows otherwise, by the margin. "
+        "Undecided: this study is too small to tell. Not covered: it has no cells that would tell.",
+        *_notes(inputs, frame),
+        f"Each claim is judged at 5% by itself. {together} of the {int((judged & frame.p.notna()).sum())} verdicts that have "
+        "a p hold after Holm's correction for all claims too (last column).",
+    ]
+    return Table("What the data says about the paper's claims.", frame, shown, notes, ("", *WORDS))
+
+
+def questions(inputs):
+    """What the study says about r, alpha, target sets and methods over the whole of its grid."""
+    frame = ask.table(inputs.results, inputs.directory)
+    views = {"learning rate": frame["view"]} if frame["view"].nunique() > 1 else {}
+    shown = _shown(frame, views | {"question": frame.statement})
+    notes = [
+        "Supported, contradicted or undecided: undecided says that this study is too small to tell.",
+        *_notes(inputs, frame),
         *footnotes.views(inputs, inputs.results.points),
         *footnotes.holes(inputs.results.points),
     ]
-    words = ("", "learning rate", "claim", "paper", "found", "verdict")
-    asked = "the paper's questions" if inputs.with_paper else "methods, target sets, r and alpha"
-    return Table(f"What the data says about {asked}.", frame, pd.DataFrame(shown), notes, words)
+    return Table("What the data says about methods, target sets, r and alpha.", frame, shown, notes, ("", *WORDS))
 
 
-def _claims_basis(inputs):
+WORDS = (
+    "learning rate", "section", "the paper says", "its number", "question", "found", "verdict", "margin", "about", "cannot hold with",
+)  # fmt: skip
+
+
+def _shown(frame, first):
+    """The rows of a table of claims as text, after the columns ``first``."""
+    import pandas as pd
+
+    shown = {"": [str(number) for number in range(1, 1 + len(frame))]} | first
+    return pd.DataFrame(
+        shown
+        | {
+            "found": frame.found,
+            "verdict": frame.verdict,
+            "margin": frame.answer.replace("", "–"),
+            "equal within": [significant(100 * value) if unit == "accuracy" else "–"
+                             for value, unit in zip(frame.smallest_margin, frame.unit)],
+            "about": frame.scope.replace("", "–"),
+            "p": frame.p.map(p_value),
+            "p (Holm)": frame.p_holm.map(p_value),
+        }
+    )  # fmt: skip
+
+
+def _notes(inputs, frame):
+    margin = inputs.results.settings["statistics"]["equivalence_margin"]
     seeds = inputs.results.settings["grid"]["seeds"]
-    if len(seeds) > 1:
-        return [f"{len(seeds)} seeds; intervals cover test texts and seeds."]
+    of = frame[frame.decided.ne("")].groupby("decided", sort=False).groups
+    few = (
+        []
+        if len(seeds) >= scatter.SEEDS
+        else [
+            f"{len(seeds)} seed{'s' * (len(seeds) > 1)}, where {scatter.SEEDS} are the least for statements about runs at large: "
+            "a verdict is about these runs, or about runs with these seeds."
+        ]
+    )
     return [
-        "One seed: averages over three pairs or more take the spread between pairs for that between runs; of a single pair, "
-        "the variance between seeds is not covered."
+        f"Differences are percentage points of accuracy with 95% intervals, over the runs that learned. Margin: where the "
+        f"difference lies beside ± {100 * margin:g} (beyond it, within it but not 0, equivalent, or undecided); equal within: "
+        "the smallest margin that the interval would show it to be within.",
+        *few,
+        *(f"{', '.join(str(i + 1) for i in rows)} decided by {text}." for text, rows in of.items()),
+        footnotes.study(inputs),
     ]
 
 

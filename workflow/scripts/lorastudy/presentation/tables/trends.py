@@ -1,13 +1,21 @@
-"""The result tables of sections 3.1 and 3.2: scores along r and along alpha."""
+"""The result tables of sections 3.1 and 3.2: scores along r and along alpha, line by line of the grid."""
 
 import numpy as np
 
 from lorastudy.analysis import tuning
 from lorastudy.presentation.tables import footnotes
-from lorastudy.presentation.tables.formatting import interval
+from lorastudy.presentation.tables.formatting import interval, number, signed
 from lorastudy.presentation.tables.inputs import LEVEL, NAMES, SCORES
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import grid
+from lorastudy.study import paper
+
+OF_FRAME = [
+    "line", "score", "view", *tuning.POINT, "learning_rate", "point", "status", "reason", "value", "low", "high", "paper",
+    "paper_difference", "n", "seeds", "best_in_column", "best_in_row",
+]  # fmt: skip
+
+
+SECTIONS = {"alpha": "3.1", "r": "3.3"}  # in which the paper states an accuracy along r and alpha
 
 
 def constant_r(inputs):
@@ -15,80 +23,126 @@ def constant_r(inputs):
 
 
 def constant_alpha(inputs):
-    return _trend(inputs, "r", "The paper's section 3.2: accuracy and F1 against r at constant alpha.")
+    return _trend(inputs, "r", "The paper's section 3.2: accuracy and F1 against r.")
 
 
 def _trend(inputs, axis, caption):
     """Scores along an axis, a column a method and target set; marks where the best is distinguishable."""
     import pandas as pd
 
-    line = grid.trend(inputs.results.lines, axis)
-    points = inputs.results.points
-    points = points[[line is not None and point in line.points for point in zip(points.r, points.alpha)]]
-    points = points.assign(set=points.method + " " + points.targets)
-    order = list(dict.fromkeys(points.set))
-    constant = "alpha" if axis == "r" else "r"
-    keys = ["view", "scaling", constant, axis]
-    frame_rows, shown_rows, bold = [], [], set()
-    best = {score: _best(inputs, points, axis, score) for score in SCORES}
-    for score, title in SCORES.items():
-        for key, group in points.sort_values(["scaling", axis], kind="stable").groupby(keys, sort=False, dropna=False):
-            row = dict(zip(keys, key))
-            alpha, r = float(row["alpha"]), int(row["r"])
-            label = {
-                "score": title,
-                "learning rate": row["view"],
-                "scaling": row["scaling"],
-                constant: f"{row[constant]:g}",
-                axis: f"{row[axis]:g}",
-                "alpha/r": f"{alpha / r:g}" if row["scaling"] == "standard" else f"{alpha / np.sqrt(r):.3g} (/√r)",
-            }
-            for name in order:
-                label[_set_name(name)] = "–"
-            for point in group.itertuples():
-                mark = best[score].get((point.view, point.point), set())
-                label[_set_name(point.set)] = _score(point, score) + ("*" if "row" in mark else "")
-                frame_rows.append(
-                    {
-                        "score": score,
-                        **{
-                            name: getattr(point, name)
-                            for name in ("view", *tuning.POINT, "learning_rate", "point", "status", "reason")
-                        },
-                        "value": getattr(point, score),
-                        "low": getattr(point, f"{score}_low"),
-                        "high": getattr(point, f"{score}_high"),
-                        "n": point.n_test,
-                        "seeds": point.seeds,
-                        "best_in_column": "column" in mark,
-                        "best_in_row": "row" in mark,
-                    }
+    lines = [part for line in inputs.results.lines for part in line.along(axis)]
+    stated = paper.accuracies(inputs.directory)
+    stated = stated[stated.section.eq(SECTIONS[axis])].set_index(["method", "targets", "r", "alpha"]).accuracy
+    every, rows, shown_rows, bold = [], [], [], set()
+    for line in lines:
+        points = inputs.results.points
+        points = points[line.holds(points)]
+        points = points.assign(set=points.method + " " + points.targets)
+        every.append(points)
+        for score, title in SCORES.items():
+            best = _best(inputs, points, axis, score)
+            keys = ["view", "scaling", "r", "alpha"]
+            ordered = points.sort_values(["scaling", axis], kind="stable").groupby(keys, sort=False)
+            for key, group in ordered:
+                view, scaling, r, alpha = key
+                label = {"line": line.name, "score": title, "learning rate": view, "scaling": scaling}
+                label |= (
+                    {"r": f"{r:g}", "alpha": f"{alpha:g}"} if axis == "r" else {"alpha": f"{alpha:g}", "r": f"{r:g}"}
                 )
-                if "column" in mark:
-                    bold.add((len(shown_rows), _set_name(point.set)))
-            shown_rows.append(label)
-    shown = pd.DataFrame(shown_rows)
-    if shown.empty:
-        shown = pd.DataFrame(columns=["score", constant, axis])
-    # what has one value only goes into the notes
-    single = [name for name in ("learning rate", "scaling") if name in shown and shown[name].nunique() == 1]
-    shown = shown.drop(columns=single)
-    bold = frozenset((row, list(shown).index(column)) for row, column in bold)
-    frame = pd.DataFrame(frame_rows)
+                label["alpha/r"] = f"{alpha / r:g}" if scaling == "standard" else f"{alpha / np.sqrt(r):.3g} (/√r)"
+                says = {}
+                for point in group.itertuples():
+                    mark = best.get((point.view, point.point), set())
+                    if "column" in mark:
+                        bold.add((len(shown_rows), _set_name(point.set)))
+                    label[_set_name(point.set)] = _score(point, score) + ("*" if "row" in mark else "")
+                    if score == "accuracy":
+                        says[point.set] = stated.get((point.method, point.targets, r, alpha), np.nan)
+                    rows.append(_row(line, score, point, mark, says.get(point.set, np.nan)))
+                shown_rows.append(label | {"paper": _stated(says)})
+    frame = pd.DataFrame(rows, columns=OF_FRAME)
+    order = dict.fromkeys(_set_name(name) for points in every for name in points.set)
+    shown = _shown(shown_rows, axis, order)
+    bold_at = frozenset((row, list(shown).index(column)) for row, column in bold)
+    together = pd.concat(every).drop_duplicates(["view", "point"]) if every else inputs.results.points.iloc[:0]
     notes = [
+        *([f"Lines: {'; '.join(f'{line.name}, {line.words}' for line in lines)}."] if lines else []),
         "Fractions. Bold: best of its column; *: best of its row; both only where it is distinguishable from every other "
-        "(paired on the same texts, p < 0.05 after Holm's correction within the column or row). "
-        + ("None is." if not any(best[score] for score in SCORES) else ""),
+        "(paired on the same texts, p < 0.05 after Holm's correction within the column or row)."
+        + ("" if frame.best_in_column.any() or frame.best_in_row.any() else " None is."),
+        *_of_the_paper(frame, axis),
         *footnotes.basis(inputs),
-        *footnotes.views(inputs, points),
-        *footnotes.holes(points),
+        *footnotes.views(inputs, together),
+        *footnotes.holes(together),
     ]
-    return Table(caption, frame, shown, [note.strip() for note in notes], ("score", "learning rate", "scaling"), bold)
+    if not lines:
+        notes = [f"No line of this study's grid has {axis} vary."]
+    return Table(caption, frame, shown, notes, ("line", "score", "learning rate", "scaling", "paper"), bold_at)
+
+
+def _row(line, score, point, mark, stated):
+    """A row of the CSV."""
+    value = getattr(point, score)
+    return {
+        "line": line.name,
+        "score": score,
+        **{name: getattr(point, name) for name in OF_FRAME if hasattr(point, name)},
+        "value": value,
+        "low": getattr(point, f"{score}_low"),
+        "high": getattr(point, f"{score}_high"),
+        "paper": stated,
+        "paper_difference": value - stated,
+        "n": point.n_test,
+        "best_in_column": "column" in mark,
+        "best_in_row": "row" in mark,
+    }
+
+
+def _shown(rows, axis, order):
+    """What people read: without columns that have one value only, which the caption or the notes give."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return pd.DataFrame(columns=["score", *sorted(("r", "alpha"), key=lambda name: name != axis)])
+    last = [name for name in ("paper",) if frame[name].ne("–").any()]
+    names = [name for name in frame if name not in order and name != "paper"]
+    single = [name for name in ("line", "learning rate", "scaling") if frame[name].nunique() == 1]
+    return frame[[*(name for name in names if name not in single), *order, *last]].fillna("–")
+
+
+def _stated(says):
+    """What the paper states of a point of the grid, by method and target set: those for which it does if not for all."""
+    known = {name: value for name, value in says.items() if not np.isnan(value)}
+    if not known:
+        return "–"
+    values = set(known.values())
+    text = number(values.pop(), 2) if len(values) == 1 else ", ".join(number(value, 2) for value in known.values())
+    sets = dict.fromkeys(name.split(" ")[1] for name in known)
+    return text if len(known) == len(says) else f"{text} ({', '.join(NAMES.get(name, name) for name in sets)})"
+
+
+def _of_the_paper(frame, axis):
+    """The two accuracies that the paper states, and how far this study's are from them."""
+    beside = frame[frame.paper.notna() & frame.value.notna() & frame["view"].eq(tuning.CONFIGURED)]
+    if beside.empty:
+        return []
+    if axis == "alpha":
+        parts = [
+            f"{_set_name(f'{row.method} {row.targets}')} {row.value:.3f} ({signed(row.paper_difference)})"
+            for row in beside.itertuples()
+        ]
+        peak = f"{beside.paper.iloc[0]:.0%} at r = {beside.r.iloc[0]}, alpha = {beside.alpha.iloc[0]:g}"
+        return [f"The paper states a peak of {peak} on all linear layers (section 3.1); here {', '.join(parts)}."]
+    least, most = beside.paper_difference.min(), beside.paper_difference.max()
+    return [
+        f"The paper states about {beside.paper.iloc[0]:.0%} for all four variants along r, for attention up to r = 256 "
+        f"(section 3.3); the accuracies here differ from that by {signed(least)} to {signed(most)}."
+    ]
 
 
 def _set_name(name):
-    method, targets = name.split(" ")
-    return f"{NAMES[method]} {NAMES[targets]}"
+    return " ".join(NAMES.get(part, part) for part in name.split(" "))
 
 
 def _score(point, score):

@@ -1,0 +1,1 @@
+"""The paper's claims and a study's own questions: as data, as tests, as verdicts."""
