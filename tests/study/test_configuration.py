@@ -117,10 +117,11 @@ def chosen(*arguments):
 def test_without_options_a_study_is_seen_as_it_was_run_last(tmp_path):
     run = Configuration((str(tmp_path / "one.yaml"),), ("a={b: 1}",), True)
     run.remember(tmp_path)
-    assert Configuration.of_options(chosen(), tmp_path) == run
-    assert Configuration.of_options(chosen("--config", "a=2"), tmp_path) == Configuration(values=("a=2",))
+    assert Configuration.of_options(chosen()).or_last(tmp_path) == run
+    given = Configuration.of_options(chosen("--config", "a=2"))
+    assert given.or_last(tmp_path) == given == Configuration(values=("a=2",))
     Configuration().remember(tmp_path)
-    assert Configuration.of_options(chosen(), tmp_path) == Configuration()
+    assert Configuration().or_last(tmp_path) == Configuration()
 
 
 def test_the_options_again(tmp_path, monkeypatch):

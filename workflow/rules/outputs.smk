@@ -13,9 +13,10 @@ TABLES = [
     ),
     "paper_tables/numbers.tex",
 ]
+FIGURE_NAMES = figures.names(SETTINGS.grid, SETTINGS.study.paper)
 FIGURES = expand(
     "figures/{figure}.{format}",
-    figure=figures.names(SETTINGS.grid),
+    figure=FIGURE_NAMES,
     format=figures.FILES.values(),
 )
 

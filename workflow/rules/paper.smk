@@ -96,7 +96,7 @@ rule plot_figure:
     log:
         "logs/plot_{figure}.log",
     wildcard_constraints:
-        figure="|".join(figures.names(SETTINGS.grid)),
+        figure="|".join(FIGURE_NAMES),
     conda:
         "../../envs/analysis.yaml"
     params:

@@ -10,9 +10,9 @@ localrules:
 rule make_report:
     input:
         **RESULTS,
-        captions=expand("figures/{figure}.txt", figure=figures.names(SETTINGS.grid)),
+        captions=expand("figures/{figure}.txt", figure=FIGURE_NAMES),
         details="results/details.json",
-        figures=expand("figures/{figure}.png", figure=figures.names(SETTINGS.grid)),
+        figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
         tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
     output:

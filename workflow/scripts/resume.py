@@ -107,7 +107,7 @@ if __name__ == "__main__":
     known, others = parser.parse_known_args()
     logs.any_terminal()
     try:
-        configured = configuration.Configuration.of_options(known, known.directory)
+        configured = configuration.Configuration.of_options(known).or_last(known.directory)
         sys.exit(main(known.directory.resolve(), configured, known.cancel, others))
     except slurm.SlurmError as fault:
         sys.exit(str(fault))

@@ -29,19 +29,15 @@ def main(arguments=None):
     configuration.add_options(parser)
     chosen = parser.parse_args(arguments)
     logs.any_terminal()
-    study = study_in(chosen.directory, configuration.Configuration.of_options(chosen, chosen.directory))
+    study = study_in(chosen.directory, configuration.Configuration.of_options(chosen).or_last(chosen.directory))
     os.chdir(chosen.directory)
     watch(study, chosen.once, chosen.every)
 
 
-def study_in(directory, configured=None):
-    """``settings.Settings`` of the study in ``directory``; ends the process in a line if there is none.
-
-    Args:
-        configured: ``configuration.Configuration`` that a command line adds to its ``config.yaml``.
-    """
+def study_in(directory, configured):
+    """``settings.Settings`` of the study in ``directory``; ends the process in a line if there is none."""
     try:
-        return settings.load((configured or configuration.Configuration()).read(directory))
+        return settings.load(configured.read(directory))
     except settings.ConfigError as fault:
         sys.exit(str(fault))
 

@@ -111,15 +111,18 @@ def _devices(processes):
 
 
 def _wait(children):
-    """Exit codes; when one fails the others, which would wait for it, are ended."""
+    """Exit codes; when one fails the others, which would wait for it, are ended, and count as failed too."""
+    ended = []
     while any(child.poll() is None for child in children):
         if any(child.poll() for child in children):
             time.sleep(5)  # those that were stopped by the same signal end by themselves
             for child in children:
                 if child.poll() is None:
                     child.kill()
+                    ended.append(child)
         time.sleep(0.1)
-    return [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    codes = [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    return [1 if child in ended else code for child, code in zip(children, codes)]
 
 
 def _child(script, arguments):

@@ -315,7 +315,7 @@ def _figure(path, study, carried, typed):
 
 def _title(name):
     """Name of a figure or table in words: ``lora_against_qlora`` is LoRA against QLoRA, ``table1_time`` Table 1: time."""
-    text = re.sub(r"^table(\d)_", r"table \1: ", name)
+    text = re.sub(r"^(table|figure)(\d+)_", r"\1 \2: ", name)
     text = re.sub(r"^results_(\d)_(\d)_", r"section \1.\2: ", text).replace("_", " ")
     text = " ".join({"lora": "LoRA", "qlora": "QLoRA"}.get(word, word) for word in text.split())
     return text if text.startswith(("LoRA", "QLoRA", "r ")) else text[0].upper() + text[1:]

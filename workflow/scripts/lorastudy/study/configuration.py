@@ -39,14 +39,15 @@ class Configuration:
         return cls(tuple(map(str, given.configfiles)), tuple(given.config_args or ()), given.replace_workflow_config)
 
     @classmethod
-    def of_options(cls, chosen, study_directory="."):
-        """Of what ``add_options`` has read; without any such option, as the study was run last."""
+    def of_options(cls, chosen):
+        """Of what ``add_options`` has read."""
         files = tuple(os.path.abspath(path) for path in chosen.configfile or ())
-        given = cls(files, tuple(chosen.config or ()), chosen.replace_workflow_config)
+        return cls(files, tuple(chosen.config or ()), chosen.replace_workflow_config)
+
+    def or_last(self, study_directory="."):
+        """This one if it says anything; else that of the study's last run."""
         record = Path(study_directory, RECORD)
-        if given == cls() and record.exists():
-            return cls.from_dict(records.read_json(record))
-        return given
+        return self if self != Configuration() or not record.exists() else self.from_dict(records.read_json(record))
 
     @classmethod
     def from_dict(cls, plain):
@@ -113,7 +114,7 @@ class Configuration:
 
 def add_options(parser):
     """Let a command that looks at a study take the options by which Snakemake was told its configuration."""
-    group = parser.add_argument_group("where not config.yaml alone configures the study (default: as it was run last)")
+    group = parser.add_argument_group("where not config.yaml alone configures the study, as for snakemake")
     group.add_argument("--configfile", "--configfiles", nargs="+", metavar="FILE", action="extend")
     group.add_argument("--config", "-C", nargs="*", metavar="KEY=VALUE", action="extend")
     group.add_argument("--replace-workflow-config", action="store_true")

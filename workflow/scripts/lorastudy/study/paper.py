@@ -16,6 +16,7 @@ FILES = {
 }
 RANKS = (8, 16, 32, 64, 128, 256, 512)  # rows of Table 4
 TRAINED = (1, 2, 4, *RANKS)  # ranks that section 2.7 trains
+MODEL = "meta-llama/Meta-Llama-3-8B"
 PARAMETERS = 8e9  # what Tables 2 and 3 take Llama-3-8B to have
 GIB = 2**30  # the tables say GB: only 2^30 bytes give their digits
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "int4": 0.5}

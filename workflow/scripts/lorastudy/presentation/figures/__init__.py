@@ -1,6 +1,6 @@
 """The study's figures: which there are, and how one is drawn."""
 
-from lorastudy.presentation.figures import costs, diagnostics, maps, pairs, style, trends
+from lorastudy.presentation.figures import costs, diagnostics, maps, of_the_paper, pairs, style, trends
 from lorastudy.study import grid as cells_of
 from lorastudy.study import records, settings
 
@@ -20,6 +20,15 @@ FIGURES = {
     "accuracy_against_cost": costs.accuracy_against_cost,
     "confusion": diagnostics.confusion,
     "loss_curves": diagnostics.loss_curves,
+    "variants": of_the_paper.variants,
+    "figure3_alpha_all_linear": of_the_paper.along(3, "alpha", "all-linear"),
+    "figure4_alpha_attention": of_the_paper.along(4, "alpha", "attention"),
+    "figure5_r_all_linear": of_the_paper.along(5, "r", "all-linear"),
+    "figure6_r_attention": of_the_paper.along(6, "r", "attention"),
+    **{
+        f"figure{of_the_paper.FIRST + index}_variants": of_the_paper.side_by_side(index)
+        for index in range(of_the_paper.SIDE_BY_SIDE)
+    },
 }
 # what some need of the ``settings.Grid``
 NEEDS = {
@@ -29,7 +38,17 @@ NEEDS = {
     "tuned_r_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "r"),
     "tuned_alpha_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "alpha"),
     "lora_against_qlora": lambda grid: len(grid.methods) > 1,
+    "variants": lambda grid: len(grid.methods) * len(grid.targets) > 1,
+    "figure3_alpha_all_linear": lambda grid: of_the_paper.has_line(grid, "alpha", "all-linear"),
+    "figure4_alpha_attention": lambda grid: of_the_paper.has_line(grid, "alpha", "attention"),
+    "figure5_r_all_linear": lambda grid: of_the_paper.has_line(grid, "r", "all-linear"),
+    "figure6_r_attention": lambda grid: of_the_paper.has_line(grid, "r", "attention"),
+    **{
+        f"figure{of_the_paper.FIRST + index}_variants": lambda grid, index=index: of_the_paper.has_group(grid, index)
+        for index in range(of_the_paper.SIDE_BY_SIDE)
+    },
 }
+OF_PAPER = tuple(name for name in FIGURES if name.startswith("figure"))  # that repeat one of the paper's
 
 
 def _varies(grid, what):
@@ -38,9 +57,10 @@ def _varies(grid, what):
     return any(line.varies == what or (what != "both" and line.along(what)) for line in lines)
 
 
-def names(grid):
-    """Figures of a study with this ``settings.Grid``."""
-    return [name for name in FIGURES if name not in NEEDS or NEEDS[name](grid)]
+def names(grid, with_paper=True):
+    """Figures of a study with this ``settings.Grid``, by whether it is about the paper."""
+    left_out = () if with_paper else OF_PAPER
+    return [name for name in FIGURES if name not in left_out and (name not in NEEDS or NEEDS[name](grid))]
 
 
 def describe(name):
@@ -57,10 +77,8 @@ def draw(name, results, look, outputs):
         look: the configuration's block ``figures`` as a dictionary.
         outputs: path by format, and of the ``caption``.
     """
-    import matplotlib
-
     look = settings.Figures(**look)
-    with matplotlib.rc_context(style.RC):
+    with style.alone():
         figure, caption = FIGURES[name](results, look)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, so that all formats are alike

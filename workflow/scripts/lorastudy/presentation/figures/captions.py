@@ -58,7 +58,7 @@ def cut(points, reaches):
         if reach:
             beyond = points[(points[f"{score}_low"] < reach[0]) | (points[f"{score}_high"] > reach[1])]
             parts += [
-                f"{style.METRICS[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
+                f"{style.SCORES[score]} of {panels.name(row)} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
                 for _, row in beyond.iterrows()
             ]
     return f"Bars that end at the edge of a panel go beyond it: {'; '.join(parts)}." if parts else ""

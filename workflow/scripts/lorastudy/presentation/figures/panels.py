@@ -37,10 +37,15 @@ def of(rows, method=None, panel=None):
     return rows
 
 
+def finished(rows):
+    """The cells that have learned: those whose scores are drawn."""
+    return rows[rows.status.eq("finished")]
+
+
 def runs(rows, point):
     """The finished cells of a point."""
     same = (rows[[*tuning.POINT, "learning_rate"]] == point[[*tuning.POINT, "learning_rate"]]).all(axis=1)
-    return rows[same & rows.status.eq("finished")]
+    return finished(rows[same])
 
 
 def title(panel, method=None):

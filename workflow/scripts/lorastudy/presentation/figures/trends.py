@@ -23,7 +23,7 @@ def _trend(results, look, axis):
     baselines = results.baselines[results.baselines.status == "finished"]
     methods, scores = results.settings["grid"]["methods"], list(style.METRICS)
     bands = {score: list(zip(baselines[f"{score}_low"], baselines[f"{score}_high"])) for score in scores}
-    reaches = {score: style.reach(points, score, cells[score].dropna()) for score in scores}
+    reaches = {score: style.reach(points, score, panels.finished(cells)[score]) for score in scores}
     figure, rows = _rows(results, reaches, bands)
     for score, (main, strip) in rows.items():
         for panel, axes in zip(panels.each(results), main):
@@ -49,7 +49,14 @@ def _trend(results, look, axis):
         "The axis is cut between the cells and a baseline far below them."
         * any(len(strip) for _, strip in rows.values()),
         captions.holes(shown),
+        _others(results, line),
     )
+
+
+def _others(results, line):
+    """That a grid has further lines along the same axis, which the figure of all variants draws."""
+    names = [part.name for other in results.lines for part in other.along(line.varies) if part != line]
+    return f"Not drawn here: the lines {', '.join(names)}; the figure of all variants has them." if names else ""
 
 
 def tuned_r_trend(results, look):
@@ -72,7 +79,7 @@ def _tuned(results, look, axis):
     every = panels.along(results.cells, line)
     rates, methods = sorted(set(every.learning_rate)), results.settings["grid"]["methods"]
     drawn = pd.concat(points.values())
-    reach = style.reach(drawn, "accuracy", pd.concat(cells.values()).accuracy.dropna())
+    reach = style.reach(drawn, "accuracy", panels.finished(pd.concat(cells.values())).accuracy)
     figure, rows = _rows(results, {"accuracy": reach, "rate": (rates[0], rates[-1])}, {})
     (main, _), (below, _) = rows.values()
     for panel, axes, lower in zip(panels.each(results), main, below):

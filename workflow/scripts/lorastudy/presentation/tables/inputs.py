@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastudy.analysis.claims import verdicts
+from lorastudy.study import paper
 
-PAPER_MODEL = "meta-llama/Meta-Llama-3-8B"
+PAPER_MODEL = paper.MODEL
 CLASSES = 5
 STATED = ["paper", "reproduced", "difference"]
 NAMES = {
