@@ -2,15 +2,15 @@
 
 Of a Llama nothing here needs torch: the scheduler asks for every cell of a grid while it plans. Sizes are bytes unless
 a name says GiB. The terms follow what the engine allocates (``decoder``, ``training``); ``docs/performance.md`` holds
-them against measured peaks. What transformers' and PEFT's layers compute, other families and other methods than LoRA,
-is bounded from above (``Plain``), and ``measured`` says so.
+them against measured peaks of a Llama (``measured``). What transformers' and PEFT's layers compute, other families and
+other methods than LoRA, is bounded from above (``Plain``).
 """
 
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from lorastudy.inputs import linear_layers
+from lorastudy.inputs import families, linear_layers
 from lorastudy.study.grid import FULL, HEAD_ALONE
 
 GIB = 2**30
@@ -34,6 +34,7 @@ class Shape:
         layers, vocabulary: numbers of decoder layers and of embedding rows.
         queries, keys: output widths of the query and of the key (and value) projection.
         heads: query heads.
+        norms: heads of a token that are normed before attention (Qwen3), queries and keys.
     """
 
     hidden: int
@@ -43,20 +44,23 @@ class Shape:
     queries: int
     keys: int
     heads: int
+    norms: int = 0
 
     @classmethod
     def of(cls, architecture):
         """From a model's configuration (the dictionary in its ``config.json``)."""
         hidden, heads = architecture["hidden_size"], architecture["num_attention_heads"]
         width = architecture.get("head_dim") or hidden // heads
+        groups = architecture.get("num_key_value_heads") or heads
         return cls(
             hidden=hidden,
             inner=architecture["intermediate_size"],
             layers=architecture["num_hidden_layers"],
             vocabulary=architecture["vocab_size"],
             queries=heads * width,
-            keys=(architecture.get("num_key_value_heads") or heads) * width,
+            keys=groups * width,
             heads=heads,
+            norms=heads + groups if architecture.get("model_type") == "qwen3" else 0,
         )
 
     @property
@@ -75,10 +79,12 @@ class Shape:
 
     def kept_a_token(self, cell, targets, size):
         """Bytes a token that a layer keeps for its backward pass: its input, queries, keys, values, attention's output and
-        log-sum, the residual stream between the two blocks, gate and up; and the adapters' inner values."""
+        log-sum, the residual stream between the two blocks, gate and up; heads before their norm; and the adapters' inner
+        values."""
         inner = len(targets) / self.layers * (cell.r or 0)
         widths = 2 * self.hidden + 2 * self.queries + 2 * self.keys + 2 * self.inner
-        return size * (widths + inner) + 4 * (self.heads + 2)
+        widths += (self.queries + self.keys) * bool(self.norms)
+        return size * (widths + inner) + 4 * (self.heads + 2 + self.norms)
 
     def copies(self, cell, targets):
         """Numbers in ``decoder.Rounded``: copies of small adapters, the second factors side by side while very small."""
@@ -94,7 +100,7 @@ class Shape:
 
     def last_layer(self, size):
         """Bytes a token that the last layer keeps, which computes all but keys and values for the last tokens alone."""
-        return size * (2 * self.hidden + 2 * self.keys)
+        return size * (2 * self.hidden + (3 if self.norms else 2) * self.keys)
 
     def passing(self, size):
         """Bytes a token of what comes and goes within a layer."""
@@ -163,14 +169,23 @@ def _widths(linears):
 
 
 def measured(architecture, method=None):
-    """Whether the predicted memory was held against peaks on a GPU: so it is for what ``decoder.Decoder`` computes."""
-    fused = not linear_layers.needs_torch(architecture) and architecture.get("hidden_act", "silu") in {"silu", "swish"}
-    return fused and method not in {"dora", "adalora", FULL}
+    """Whether the predicted memory was held against peaks on a GPU: so it is for a Llama that the fused decoder computes."""
+    return not linear_layers.needs_torch(architecture) and _fused(architecture, method)
+
+
+def _fused(architecture, method):
+    """Whether ``decoder.Decoder`` computes a cell, and not transformers' and PEFT's layers."""
+    known = architecture.get("model_type", "llama") in families.FUSED
+    return (
+        known
+        and architecture.get("hidden_act", "silu") in {"silu", "swish"}
+        and method not in {"dora", "adalora", FULL}
+    )
 
 
 def _computed(architecture, cell):
     """``Shape`` of what the fused decoder computes, else ``Plain``."""
-    fused = measured(architecture, cell and cell.method)
+    fused = _fused(architecture, cell and cell.method)
     return Shape.of(architecture) if fused else Plain(linear_layers.of(architecture))
 
 
