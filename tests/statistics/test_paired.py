@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lorastudy.statistics import paired
+from lorastudy.statistics import corrections, paired
 from scipy import stats
 
 
@@ -30,7 +30,7 @@ def test_mcnemar_mid_p(only_a, only_b, expected):
     ],
 )
 def test_holm(p_values, expected):
-    assert paired.holm(p_values) == pytest.approx(expected)
+    assert corrections.holm(p_values) == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +92,19 @@ def test_runs_that_agree_by_chance_do_not_make_the_texts_certain():
     fixed = np.std([0.5, 0.5, 1.0, 0.0] * 25, ddof=1) / 10
     assert result.se_fixed == pytest.approx(fixed)
     assert result.se_texts < 0.75 * fixed
-    lucky = paired.Estimate(0.0, se_texts=0.0, se_runs=1e-9, se_fixed=0.01, texts=100, runs=3)
-    assert lucky.half_width() == pytest.approx(0.5 * stats.t.ppf(0.975, 99) * 0.01)
+    lucky = paired.Estimate(0.0, se_texts=0.0, se_runs=1e-9, se_fixed=0.01, texts=100, df_runs=2)
+    assert lucky.half_width() == pytest.approx(stats.t.ppf(0.975, 99) * 0.01)
 
 
 @pytest.mark.parametrize(
     ("runs", "coverage", "lowest", "highest"),
     [
         (2, 0.95, 0.948, 0.988),
-        (3, 0.95, 0.947, 0.967),
+        (3, 0.95, 0.947, 0.968),
         (4, 0.95, 0.948, 0.959),
         (6, 0.95, 0.949, 0.954),
         (11, 0.95, 0.949, 0.951),
-        (3, 0.9, 0.897, 0.918),  # of two one-sided tests at 5%
+        (3, 0.9, 0.897, 0.919),  # of two one-sided tests at 5%
         (3, 1 - 0.05 / 8, 0.993, 0.9991),  # of the smallest of eight p values in Holm's correction
         (10, 1 - 0.05 / 8, 0.993, 0.9945),
     ],
@@ -112,19 +112,22 @@ def test_runs_that_agree_by_chance_do_not_make_the_texts_certain():
 def test_coverage_of_the_two_parts_together(runs, coverage, lowest, highest):
     """By integration over the runs' sample variance: normal values, many texts, any ratio of the three variances.
 
-    In units of the residual variance of the mean, which the spread of the runs holds at least.
+    In units of the residual variance of the mean, which the spread of the runs holds at least. Where runs hardly scatter
+    beyond that, the floor (what the texts alone would give these runs) makes intervals wider than they need be: the highest
+    coverage is that of the others.
     """
     freedom = runs - 1
     edges = np.linspace(0, 1, 401) ** 3  # fine where the runs agree by chance
     steps = stats.chi2.ppf((edges[1:] + edges[:-1]) / 2, freedom) / freedom
-    found = []
+    found = {}
     for of_texts in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
         for of_runs in (1.0, 1.3, 2.0, 5.0, 30.0, 300.0):
             parts = [(of_texts, of_runs * step, 1 + of_texts) for step in steps]
-            widths = [paired.Estimate(0.0, *np.sqrt(part), 10**6, runs).half_width(coverage) for part in parts]
+            widths = [paired.Estimate(0.0, *np.sqrt(part), 10**6, runs - 1).half_width(coverage) for part in parts]
             held = 2 * stats.norm.cdf(np.array(widths) / (of_texts + of_runs) ** 0.5) - 1
-            found.append((held * np.diff(edges)).sum())
-    assert lowest <= min(found) <= max(found) <= highest
+            found[of_texts, of_runs] = (held * np.diff(edges)).sum()
+    assert lowest <= min(found.values())
+    assert max(share for (_, of_runs), share in found.items() if of_runs >= 5) <= highest
 
 
 def test_seeds_that_agree_add_nothing(differences):
@@ -135,7 +138,10 @@ def test_seeds_that_agree_add_nothing(differences):
 
 @pytest.mark.parametrize("spread", [0.0, 0.02, 0.06])
 def test_interval_over_seeds_covers(spread):
-    """400 studies of 3 seeds and 300 texts of varying difficulty; at 95% the count of misses is 20 ± 3 x 4.4."""
+    """400 studies of 3 seeds and 300 texts of varying difficulty; at 95% the count of misses is 20 ± 3 x 4.4.
+
+    Fewer where runs do not scatter: an interval over all runs is never narrower than that of these runs.
+    """
     generator = np.random.default_rng(7)
     missed = 0
     for _ in range(400):
@@ -143,7 +149,7 @@ def test_interval_over_seeds_covers(spread):
         chance = np.clip(difficulty + generator.normal(0, spread, (3, 1)), 0, 1)
         low, high = paired.estimate(generator.random((3, 300)) < chance).interval()
         missed += not low <= 4 / 7 <= high
-    assert 7 <= missed <= 34
+    assert (7 if spread else 1) <= missed <= 34
 
 
 def test_bootstrap_of_the_difference_agrees_with_the_normal():
