@@ -91,3 +91,10 @@ def test_a_model_on_the_hub_is_named_as_its_base():
     assert (front["base_model"], front["datasets"]) == ("some/model", ["some/texts"])
     assert front["model-index"][0]["results"][0]["dataset"]["revision"] == revision
     assert f'revision="{revision}"' in body
+
+
+def test_full_fine_tuning_has_no_adapter_to_publish(tmp_path):
+    for name in ("metrics", "training"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"status": "finished", "cell": {"method": "full"}}))
+    with pytest.raises(publish.PublishError, match="has no adapter, since all weights were trained"):
+        publish.write(tmp_path, tmp_path / "card.json", tmp_path / "out", "A study")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from lorastudy.study import records, settings
 from lorastudy.study.errors import StudyError
+from lorastudy.study.grid import FULL, METHODS
 
 CARD = settings.REPOSITORY / "workflow" / "report"
 TEMPLATE = "model_card.md.j2"
 DOI = "10.3390/app15063087"
+TARGETS = {"all-linear": "all linear layers", "attention": "attention projections", "mlp": "feed-forward layers"}
 METRICS = {"accuracy": "accuracy", "f1": "f1", "precision": "precision", "recall": "recall"}  # ours → the hub's names
 
 
@@ -26,12 +28,17 @@ def write(cell_directory, card_file, output, study_name):
         study_name: title of the study.
 
     Raises:
-        PublishError: the cell did not finish.
+        PublishError: the cell did not finish, or has no adapter.
     """
     cell_directory, output = Path(cell_directory), Path(output)
     measured, trained = (records.read_json(cell_directory / f"{name}.json") for name in ("metrics", "training"))
     if measured["status"] != "finished":
         raise PublishError(f"{cell_directory.name} is {measured['status']}; choose a finished cell.")
+    if measured["cell"]["method"] == FULL:
+        raise PublishError(
+            f"{cell_directory.name} has no adapter, since all weights were trained; {cell_directory / 'adapter'} is the "
+            "whole classifier, as transformers writes it."
+        )
     data = records.read_json(card_file)
     output.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.json", "training.json"):
@@ -87,6 +94,8 @@ def model_card(name, measured, trained, data, study_name):
         trained=trained,
         data=data,
         classes=data["class_names"],
+        method=METHODS[cell["method"]],
+        targets=TARGETS.get(cell["targets"], f"the target set {cell['targets']}"),
         before=before,
         after=after,
         doi=DOI,
