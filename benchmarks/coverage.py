@@ -1,329 +1,335 @@
-"""Do the intervals, tests and verdicts keep what they promise? Simulated studies with a known truth.
+"""Do intervals, tests and verdicts keep what they promise? Simulated studies with a known truth.
 
-    python benchmarks/coverage.py [STUDIES [PROCESSES]] > benchmarks/results/coverage.md
+    python benchmarks/coverage.py [--worlds NAME ...] [--studies 1000] [--processes 2] [--anew]
 
-Each study has the grid of the demo (two methods, two target sets, three r at one alpha, three alpha at one r), 400
-test texts of varying difficulty that all classifiers share, and runs that scatter around their cell's accuracy, partly
-together with all runs of the same seed. Comparisons and claims are those of the pipeline. Of a study with one seed the
-truth is that of all runs with this seed: what another seed would move all cells by together, it cannot know.
+Draws studies of each world (``WORLDS``), compares and judges them as the pipeline does, and counts: how often an interval
+holds the truth that it is about, how often a family of corrected tests shows a difference where there is none, how often
+a claim's verdict is right, wrong or undecided. Counts go to benchmarks/results/coverage.json, world by world; the page
+benchmarks/results/coverage.md is made of all that are there. A world goes on from the studies that it has; after a change of
+the statistics start it ``--anew``.
 """
 
+import argparse
 import sys
-from collections import defaultdict
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from lorastudy.analysis import claims, comparisons, contrasts
-from lorastudy.statistics import paired
-from lorastudy.study import grid
-from scipy.stats import binom, norm
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
-STUDIES, TEXTS, MARGIN, BASE = 2000, 400, 0.02, 0.55
-SHARED = 0.7  # correlation of two classifiers over the texts
-SPREAD = 0.01  # standard deviation of a run around its cell's accuracy
-TOGETHER = 0.5  # part of that variance that all runs of a seed share
-STATISTICS = {"equivalence_margin": MARGIN, "resamples": 100, "seed": 0}
-GRID = {"methods": ["lora", "qlora"], "targets": ["attention", "all-linear"]}
-LINES = (
-    grid.Line("r", "r", ((4, 32), (8, 32), (16, 32))),
-    grid.Line("alpha", "alpha", ((8, 16), (8, 32), (8, 64))),
-)
-POINTS = list(dict.fromkeys(point for line in LINES for point in line.points))
+import numpy as np  # noqa: E402
+import simulation  # noqa: E402
+from lorastudy.analysis import comparisons, contrasts  # noqa: E402
+from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated  # noqa: E402
+from lorastudy.study import grid, records  # noqa: E402
+from simulation import INTERACTING, NO_SCATTER, World  # noqa: E402
 
+RESULTS = REPOSITORY / "benchmarks" / "results"
+TIE = 1e-9
+HEAD = """# Coverage of intervals, error of tests and verdicts
 
-def cells():
-    return [
-        {"method": method, "targets": targets, "r": r, "alpha": float(alpha), "scaling": "standard"}
-        for method in GRID["methods"]
-        for targets in GRID["targets"]
-        for r, alpha in POINTS
-    ]
+Written by `python benchmarks/coverage.py` from `coverage.json`; its worlds are described in the script. An interval is
+judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. Family-wise error: families
+with a difference shown where there is none or the other way, in percent; the standard error of 5% over n studies is
+22 / sqrt(n) points, so that few studies find gross faults alone.
+"""
+PART = 25  # studies between two looks at the counts
+LEVELS = {
+    comparisons.TESTS["shared"]: "cells",
+    comparisons.TESTS["own"]: "cells",
+    comparisons.TESTS["units"]: "seeds",
+    comparisons.TESTS["texts"]: "runs",
+}
+SLICES = {
+    "r": {"r": [8, 16, 32, 64, 128, 256, 512], "alpha": 32},
+    "alpha": {"r": 16, "alpha": [16, 32, 128, 512]},
+}
+PAPER = {
+    "r": {"r": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "alpha_ratio": 2},
+    "alpha": {"r": 8, "alpha": [8, 16, 32, 64]},
+}
+BASE = 0.58
 
 
 def alike(cell):
-    """No effect of anything."""
+    """Nothing matters."""
     return BASE
 
 
 def at_the_margin(cell):
-    """Each effect is exactly the margin: the smallest that makes a claim true (for equality: the largest)."""
-    return (
-        BASE
-        + MARGIN * (cell["targets"] == "all-linear")
-        + MARGIN * (cell["method"] == "lora")
-        + MARGIN * (cell["r"] == 16)
-        + MARGIN * (cell["alpha"] == 64)
+    """Each effect is exactly the margin of 1 point: the largest at which cells count as equal."""
+    return BASE + 0.01 * (
+        (cell.method == "lora")
+        + (cell.targets == "all-linear")
+        + (cell.r == 16 and cell.alpha == 32)
+        + (cell.alpha == 128)
     )
 
 
-def points(seeds):
-    """The points of the grid with the ids of their runs, as of ``contrasts.points``."""
-    rows = []
-    for cell in cells():
-        point = f"{cell['method']}_{cell['targets']}_r{cell['r']}_a{cell['alpha']:g}"
-        runs = {seed: f"{point}_s{seed}" for seed in range(seeds)}
-        rows.append({**cell, "learning_rate": 1e-3, "point": point, "runs": runs})
-    return pd.DataFrame(rows)
+def one_lower(cell):
+    """One r of seven is 1.5 points lower than the others, in all sets."""
+    return BASE - 0.015 * (cell.r == 64)
 
 
-def draw(generator, accuracy, table, spread):
-    """One study: scores by id, true accuracy by id of a run and by point (of one seed: of its runs)."""
-    text = generator.normal(size=TEXTS)
-    seeds = len(table.runs.iloc[0])
-    common = generator.normal(size=seeds) * np.sqrt(TOGETHER) * spread
-    scores, of_run, of_point = {}, {}, {}
-    for cell in table.to_dict("records"):
-        of_point[cell["point"]] = accuracy(cell) + (common[0] if seeds == 1 else 0.0)
-        for seed, name in cell["runs"].items():
-            of_run[name] = accuracy(cell) + common[seed] + generator.normal() * np.sqrt(1 - TOGETHER) * spread
-            scores[name] = answers(generator, text, of_run[name])
-    # the gain of LoRA over the baseline, which has no seed, is the margin
-    base = np.mean([of_point[point] for point in table.point[table.method.eq("lora")]]) - MARGIN
-    scores["head"] = answers(generator, text, base)
-    of_run["head"] = of_point["head"] = base
-    return scores, of_run, of_point
+def as_the_paper_says(cell):
+    """Most of what the paper says and no contradiction: falls at high r, QLoRA as LoRA, all linear layers ahead at low r."""
+    beyond = max(0.0, np.log2(cell.r / 64)) if cell.targets == "all-linear" else max(0.0, np.log2(cell.r / 256))
+    scale = abs(np.log2(cell.alpha / 32)) if cell.r == 8 else 1.0
+    return 0.67 - 0.03 * beyond - 0.02 * (scale - 1.0) + 0.02 * (cell.targets == "all-linear" and cell.r < 16)
 
 
-def answers(generator, text, accuracy):
-    own = generator.normal(size=TEXTS)
-    return (np.sqrt(SHARED) * text + np.sqrt(1 - SHARED) * own < norm.ppf(accuracy)).astype(np.float32)
+def by_product(cell):
+    """Alpha times the learning rate is all that matters."""
+    return BASE - 0.01 * abs(np.log2(cell.alpha / 16 * (cell.learning_rate or 1e-3) / 1e-3))
 
 
-# claim → whether it is true, where no effect is and where every effect is at the margin
-TRUE = {
-    alike: {
-        "gain_lora_head": "true (at the margin)",
-        "gain_qlora_head": "true (at the margin)",
-        "r": "false",
-        "alpha": "false",
-        "targets": "false",
-        "method_accuracy": "true",
+def from_alpha(least, chance):
+    return lambda cell: chance * (cell.alpha >= least)
+
+
+WORLDS = {
+    "flat": World("nothing matters, three seeds", alike, SLICES),
+    "still": World("nothing matters, three seeds, runs do not scatter", alike, SLICES, scatter=NO_SCATTER),
+    "margin": World("every effect is the margin, three seeds", at_the_margin, SLICES),
+    "interaction": World("nothing matters, three seeds, seeds act on methods, targets and sets", alike, SLICES, scatter=INTERACTING),
+    "five seeds": World("nothing matters, five seeds, seeds act on methods, targets and sets", alike, SLICES, 5, scatter=INTERACTING),
+    "unstable": World("runs at alpha = 512 lose up to 20 points each", alike, SLICES, loses=from_alpha(512, 0.2)),
+    **{
+        f"collapse {100 * chance:.0f}%": World(
+            f"{100 * chance:.0f}% of runs at alpha of 128 and more collapse, the others at 512 lose up to 20 points",
+            alike, SLICES, collapses=from_alpha(128, chance), loses=from_alpha(512, 0.2),
+        )
+        for chance in (0.05, 0.15, 0.33)
     },
-    at_the_margin: {
-        "gain_lora_head": "true (at the margin)",
-        "gain_qlora_head": "false",
-        "r": "true (at the margin)",
-        "alpha": "true (at the margin)",
-        "targets": "true (at the margin)",
-        "method_accuracy": "at the margin",
-    },
-}
+    "rare failure": World("a seed fails in part at alpha = 512, all of its runs there, with a chance of 15%", alike, SLICES,
+                          fails=from_alpha(512, 0.15)),
+    "one seed": World("nothing matters, one seed", alike, SLICES, 1, scatter=INTERACTING),
+    "two seeds": World("nothing matters, two seeds", alike, SLICES, 2, scatter=INTERACTING),
+    "one lower": World("one r of seven is 1.5 points lower, three seeds", one_lower, SLICES),
+    "claims flat": World("the paper's grid, nothing matters", alike, PAPER, claims=True),
+    "claims true": World("the paper's grid, most of its claims true", as_the_paper_says, PAPER, claims=True, ratios=(10.0, 0.375)),
+    "claims collapse": World("the paper's grid, nothing matters, 15% of runs at alpha of 256 and more collapse", alike, PAPER,
+                             claims=True, collapses=from_alpha(256, 0.15)),
+    "claims one seed": World("the paper's grid, nothing matters, one seed", alike, PAPER, 1, claims=True, scatter=INTERACTING),
+    "claims rates": World("alpha times learning rate is all that matters", by_product, {"alpha": {"r": 8, "alpha": [8, 16, 32]}},
+                          claims=True, rates=(0.5, 2.0)),
+    "more seeds": World("the paper's grid, most of its claims true: three seeds, then six", as_the_paper_says, PAPER, 6, claims=True),
+}  # fmt: skip
+MORE = "more seeds"  # judged with its first three seeds, too
 
 
-def wrong(truth, verdict):
-    """Whether a verdict is wrong; where the truth is the bound itself either verdict is."""
-    return verdict == "supported" and not truth.startswith("true") or verdict == "contradicted" and truth != "false"
+# --- truth
 
 
-def truths(wanted, of):
-    """True value of each contrast, ``of`` a point's runs (seed → id)."""
-    values = []
+def true_differences(rows, wanted, study):
+    """True value of each row of the comparisons, at the level that its test is about, over the runs that it is made of."""
+    found = {}
     for contrast in wanted:
-        values.append(np.mean([sum(weight * of(runs) for weight, runs in unit) for unit in contrast.members()]))
+        units, seeds = contrasts.complete(contrast.members())
+        found[contrast.family, contrast.group, contrast.line, contrast.a, contrast.b] = (units, seeds, contrast.offset)
+    values = []
+    for row in rows.itertuples():
+        units, seeds, offset = found[row.family, row.group, row.line, row.a, row.b]
+        of = study.truth[LEVELS.get(row.test, "cells")]
+        sums = [
+            sum(weight * of[runs.get(seed, runs.get(None))] for weight, runs in unit)
+            for unit in units
+            for seed in seeds
+        ]
+        values.append(np.mean(sums) - offset)
     return np.array(values)
 
 
-def one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts):
-    """Draw a study, compare, judge; add to the counts (see ``simulate``). ``families``: name → group → positions."""
-    scores, run, point = draw(generator, accuracy, table, spread)
-    rows = comparisons.measure(wanted, table, {"accuracy": scores}, STATISTICS)
-    names = {tuple(runs.values()): name for name, runs in zip(table.point, table.runs)} | {("head",): "head"}
-    of_cells = truths(wanted, lambda runs: point[names[tuple(runs.values())]])
-    of_runs = truths(wanted, lambda runs: np.mean([run[name] for name in runs.values()]))
-    about_cells = rows.test.isin([*comparisons.AT_LARGE, comparisons.TESTS["units"]]).to_numpy()
-    low, high, difference, p = rows[["low", "high", "difference", "p_holm"]].to_numpy(dtype=float).T
-    for name, truth in (("cells", of_cells), ("runs", of_runs)):
-        held = (low <= truth) & (truth <= high)
-        # what is shown of no difference, or of one that is the other way
-        false = (p < 0.05) & (np.where(np.abs(truth) < 1e-12, 0.0, truth) * difference <= 0)
-        for family, groups in families.items():
-            against = getattr(counts[family], name)
-            against.held += sum(held[group].sum() for group in groups.values())
-            against.false += sum(false[group].any() for group in groups.values())
-    for family, groups in families.items():
-        counts[family].about_cells = all(about_cells[group].all() for group in groups.values())
-        counts[family].intervals += sum(map(len, groups.values()))
-        counts[family].families += len(groups)
-    for claim in claims.about_accuracy(rows.assign(view="configured"), GRID, LINES, MARGIN):
-        verdicts[claim.claim][claim.verdict] += 1
-    tally = counts["accuracy of a point"]
-    for name, runs in zip(table.point, table.runs):
-        values = np.array([scores[of] for of in runs.values()])
-        tally.about_cells = len(runs) > 1
-        low, high = paired.estimate(values).interval() if len(runs) > 1 else bootstrap(values.mean())
-        tally.intervals += 1
-        tally.cells.held += low <= point[name] <= high
-        tally.runs.held += low <= np.mean([run[of] for of in runs.values()]) <= high
+def holds(required, difference, margin):
+    """Whether what is required of a true difference is met, and whether it fails; both can be (a small lead)."""
+    return {
+        "ahead": (difference > TIE, difference < margin - TIE),
+        "beyond": (difference > margin + TIE, difference < margin - TIE),
+        "equal": (abs(difference) < margin - TIE, abs(difference) > margin + TIE),
+        "not_below": (difference > -margin + TIE, difference < -margin - TIE),
+    }[required]
 
 
-def bootstrap(accuracy):
-    """Limit of the percentile bootstrap of ``metrics.evaluate`` for many resamples: quantiles of a binomial."""
-    return binom.ppf([0.025, 0.975], TEXTS, accuracy) / TEXTS
+def may_be(world, level="cells"):
+    """Claim or question → (whether it may be supported, whether it may be contradicted) in a world.
 
-
-@dataclass
-class Against:
-    """Counts against one truth: intervals that hold it, families with a false rejection after correction."""
-
-    held: int = 0
-    false: int = 0
-
-
-@dataclass
-class Tally:
-    """Counts of one family of comparisons; ``about_cells`` says which truth its intervals and tests are about."""
-
-    about_cells: bool = True
-    intervals: int = 0
-    families: int = 0
-    cells: Against = field(default_factory=Against)
-    runs: Against = field(default_factory=Against)
-
-    @property
-    def stated(self):
-        return self.cells if self.about_cells else self.runs
-
-
-def no_verdicts():
-    return dict.fromkeys(("supported", "contradicted", "open"), 0)
-
-
-def simulate(accuracy, seeds, spread, studies, seed):
-    """Many studies.
-
-    Returns:
-        (family → ``Tally``; claim → verdict → number of studies).
+    Of a study of one seed the runs' own truth would decide, which differs from study to study: then None.
     """
-    generator = np.random.default_rng(seed)
-    counts, verdicts = defaultdict(Tally), defaultdict(no_verdicts)
-    table = points(seeds)
-    wanted = contrasts.build(table, LINES, ["head"])
-    families = defaultdict(lambda: defaultdict(list))
-    for position, contrast in enumerate(wanted):
-        families[contrast.family][contrast.group].append(position)
-    for _ in range(studies):
-        one_study(generator, accuracy, table, wanted, families, spread, counts, verdicts)
-    return counts, verdicts
-
-
-def percent(part, whole):
-    return f"{100 * part / whole:.1f}"
-
-
-# title, accuracy, seeds, standard deviation of runs
-BLOCKS = [
-    ("No effect; one seed; runs do not scatter", alike, 1, 0.0),
-    ("No effect; one seed; runs scatter", alike, 1, SPREAD),
-    ("Every effect at the margin; one seed; runs scatter", at_the_margin, 1, SPREAD),
-    ("No effect; three seeds; runs do not scatter", alike, 3, 0.0),
-    ("No effect; three seeds; runs scatter", alike, 3, SPREAD),
-    ("No effect; three seeds; runs scatter three times as much", alike, 3, 3 * SPREAD),
-    ("Every effect at the margin; three seeds; runs scatter", at_the_margin, 3, SPREAD),
-    ("No effect; two seeds; runs scatter", alike, 2, SPREAD),
-]
-HEAD = """# Coverage of intervals, error of tests and verdicts
-
-From `python benchmarks/coverage.py`: {studies:,} simulated studies a section, {texts} texts, 20 points, a margin of
-{margin:g} points, runs that scatter by {spread:g} point. In percent; the standard error of a rate of 5% over {studies:,}
-studies is {error:.2f}.
-
-| over all sections, that of two seeds apart | lowest | | highest | |
-|---|---:|---|---:|---|
-"""
-TEXT = """
-Every interval and test is judged by the statement that it makes, which `about` names. *Cells*: the accuracy that cells
-have over all runs (with one seed: over all runs with that seed). *These runs*: the accuracy that the runs at hand have
-over all texts; with one seed, comparisons of single pairs and trends of single lines say no more than that. The last two
-columns read them as statements about the cells all the same: what they then miss is the scatter of runs, which one seed
-does not show, and the reason to run several.
-
-Family-wise error: share of families with a false rejection after correction, that is, a difference shown where the truth
-is none or lies the other way. Two runs that scatter are never exactly equal over all texts. Where they do, a statement about
-these runs can be false only in its direction; its test of no difference is put to the proof where runs do not scatter.
-
-Wrong: share of studies with a verdict that the truth forbids. At the margin itself either verdict on equality is, each by a
-test of its own: *supported* may come in 5% of studies, *contradicted* in 2.5%, together more than either.
-
-With two seeds t has one degree of freedom, and a quantile between the normal's 2.0 and its 12.7 cannot keep to 95% at
-every share of runs in the variance: intervals err on the wide side. They have lines of their own above. Three seeds are
-the fewest to plan for.
-"""
-
-
-def main(studies=STUDIES, processes=1):
-    """Print the page. Its numbers do not depend on the number of processes."""
-    with ProcessPoolExecutor(processes) as pool:
-        runs = [
-            pool.submit(simulate, accuracy, seeds, spread, studies, number)
-            for number, (_, accuracy, seeds, spread) in enumerate(BLOCKS)
+    cells = {(c.method, c.targets, c.r, float(c.alpha)): world.mean(c) for c in grid.cells(world.settings().grid).values()
+             if c.learning_rate is None}  # fmt: skip
+    found = {}
+    for claim in catalogue.load() if world.claims else ():
+        parts = [
+            holds(check.required, _difference(check, cells, world), world.margin)
+            for check in measuring.of_claim(claim, list(cells))
+            if check.cells and all(cell in cells for cell in check.cells)
         ]
-        report([run.result() for run in runs], studies)
+        if parts:
+            found[claim.id] = (all(met for met, _ in parts), any(failed for _, failed in parts))
+    return found | _questions(cells, world) | (_other_claims(world) if world.claims else {})
 
 
-def report(found, studies):
-    """Print the page from what ``simulate`` returns for each block."""
-    error = 100 * np.sqrt(0.05 * 0.95 / studies)
-    print(HEAD.format(studies=studies, texts=TEXTS, margin=100 * MARGIN, spread=100 * SPREAD, error=error), end="")
-    print_summary(found, studies)
-    print(TEXT)
-    for (title, accuracy, *_), (counts, verdicts) in zip(BLOCKS, found):
-        print_block(title, accuracy, counts, verdicts, studies)
+def _difference(check, cells, world):
+    base = {"head": world.head, "prompt": simulation.PROMPT}.get(check.baseline, 0.0)
+    return (
+        np.mean([sum(weight * cells[cell] for weight, cell in unit) for unit in check.sides])
+        - base
+        - (check.number or 0.0)
+    )
 
 
-def print_summary(found, studies):
-    """The lowest and the highest of every rate, each with where it is; two seeds by themselves."""
-    several = {"": [], "two seeds: ": []}
-    for (title, accuracy, seeds, _), (counts, verdicts) in zip(BLOCKS, found):
-        several["two seeds: " if seeds == 2 else ""].append((title, accuracy, counts, verdicts))
-    for of, blocks in several.items():
-        rates = {
-            "coverage of intervals": [],
-            "family-wise error": [],
-            "wrong *contradicted*": [],
-            "wrong *supported*": [],
-        }
-        for title, accuracy, counts, verdicts in blocks:
-            for family, tally in counts.items():
-                where = f"{family} ({title})"
-                rates["coverage of intervals"].append((tally.stated.held / tally.intervals, where))
-                if tally.families:
-                    rates["family-wise error"].append((tally.stated.false / tally.families, where))
-            for claim, truth in TRUE[accuracy].items():
-                for verdict in ("contradicted", "supported"):
-                    if wrong(truth, verdict):
-                        rates[f"wrong *{verdict}*"].append((verdicts[claim][verdict] / studies, f"{claim} ({title})"))
-        errors, chance = rates["family-wise error"], np.sqrt(0.05 * 0.95 / studies)
-        above = sum(error > 0.05 + 2 * chance for error, _ in errors)
-        for what, values in rates.items():
-            ends = (min(values), max(values)) if what.startswith("coverage") else (None, max(values))
-            cells = (f"{percent(end[0], 1)} | {end[1]}" if end else "– |" for end in ends)
-            print(f"| {of}{what} | {' | '.join(cells)} |")
-        print(
-            f"| {of}families with an error above 5 by more than two standard errors | – | | {above} | of {len(errors)} |"
+def _questions(cells, world):
+    def mean(**fields):
+        return np.mean(
+            [value for cell, value in cells.items() if fields.items() <= dict(zip(checks.FIELDS, cell)).items()]
         )
 
+    found = {
+        "targets": holds("ahead", mean(targets="all-linear") - mean(targets="attention"), world.margin),
+        "method_accuracy": holds("equal", mean(method="lora") - mean(method="qlora"), world.margin),
+    }
+    for method in ("lora", "qlora"):
+        for name, base in (("head", world.head), ("prompt", simulation.PROMPT)):
+            found[f"gain_{method}_{name}"] = holds("ahead", mean(method=method) - base, world.margin)
+    for line in grid.lines(world.settings().grid):
+        for axis in ("r", "alpha"):
+            for part in line.along(axis):
+                values = [mean(r=r, alpha=float(alpha)) for r, alpha in part.points]
+                found[axis] = (np.ptp(values) > TIE, np.ptp(values) < world.margin - TIE)
+    time, memory = world.ratios
+    return found | {"memory": (memory < 1, memory > 1), "time": (time > 1, time < 1)}
 
-def print_block(title, accuracy, counts, verdicts, studies):
-    print(f"## {title}\n")
-    print("| family | about | intervals hold the truth | family-wise error | read as of cells: hold | error |")
-    print("|---|---|---:|---:|---:|---:|")
-    for family, tally in counts.items():
-        views = (tally.stated,) if tally.about_cells else (tally.stated, tally.cells)
-        rates = [
-            [percent(view.held, tally.intervals), percent(view.false, tally.families) if tally.families else "–"]
-            for view in views
-        ]
-        rates = sum(rates, []) + ["–", "–"] * tally.about_cells
-        print(f"| {family} | {'cells' if tally.about_cells else 'these runs'} | {' | '.join(rates)} |")
-    print("\n| claim | truth | supported | contradicted | open | wrong |\n|---|---|---:|---:|---:|---:|")
-    for claim, truth in TRUE[accuracy].items():
-        shares = [percent(count, studies) for count in verdicts[claim].values()]
-        false = sum(count for verdict, count in verdicts[claim].items() if wrong(truth, verdict))
-        print(f"| {claim} | {truth} | {' | '.join(shares)} | {percent(false, studies)} |")
-    print(flush=True)
+
+def _other_claims(world):
+    """Claims that are no contrasts of cells; ``time`` and ``memory`` are there as the paper's, not as questions."""
+    close = {name: abs(np.log(ratio / papers)) < np.log(stated.RATIO_MARGIN)
+             for name, ratio, papers in zip(("time", "memory"), world.ratios, (10.0, 0.375))}  # fmt: skip
+    near = abs(world.head - 1 / simulation.CLASSES) < abs(0.2191 - 1 / simulation.CLASSES) + world.margin
+    found = {f"claim {name}": (good, not good) for name, good in close.items()} | {"base": (near, not near)}
+    return found | ({"alpha_is_learning_rate": (True, False)} if world.rates else {})
+
+
+# --- counting
+
+
+def count(study):
+    """A ``Counter`` of what became of one study."""
+    results, wanted = study.results()
+    rows = results.comparisons
+    rows = rows[rows.line.ne(measuring.RATES) & rows["view"].eq("configured")]
+    truth = true_differences(rows, wanted, study)
+    counts = Counter({("studies",): 1})
+    known = rows.low.notna().to_numpy()
+    held = (rows.low <= truth + TIE) & (truth - TIE <= rows.high)
+    false = rows.p_holm.lt(0.05) & (np.where(np.abs(truth) < TIE, 0.0, truth) * rows.difference <= 0)
+    for (family, test), part in rows[known].groupby(["family", "test"], sort=False):
+        counts["intervals", family, LEVELS[test]] += len(part)
+        counts["held", family, LEVELS[test]] += int(held[part.index].sum())
+    for family, part in rows[known & rows.family.ne(measuring.FAMILY)].groupby("family", sort=False):
+        groups = false[part.index].groupby(part.group.fillna("")).any()
+        counts["families", family] += len(groups)
+        counts["false", family] += int(groups.sum())
+    return counts + _verdicts(results)
+
+
+def _verdicts(results):
+    tables = [questions.table(results)] + ([judging.table(results)] if results.settings["study"]["paper"] else [])
+    counts = Counter()
+    for place, table in enumerate(tables):
+        for row in table[table["view"].eq("configured")].itertuples():
+            name = f"claim {row.claim}" if place and row.claim in ("time", "memory") else row.claim
+            counts["verdict", name, row.verdict] += 1
+    return counts
+
+
+def turned(study):
+    """Of each claim: its verdict with the first three seeds and with all, as a ``Counter`` of pairs that are opposite."""
+    both = [judging.table(one.results()[0]).set_index("claim").verdict for one in (study.with_seeds(3), study)]
+    counts = Counter()
+    for claim in both[0].index:
+        counts["turns", claim, both[0][claim], both[1][claim]] += 1
+    return counts
+
+
+def run(name, studies, seed):
+    """Counts over so many studies of a world, drawn from ``seed``."""
+    world, generator, counts = WORLDS[name], np.random.default_rng(seed), Counter()
+    for _ in range(studies):
+        study = simulation.draw(generator, world)
+        counts += turned(study) if name == MORE else count(study)
+        counts["studies",] += name == MORE
+    return counts
+
+
+def load(path):
+    """World → ``Counter`` of what has been counted so far."""
+    saved = records.read_json(path) if path.exists() else {}
+    return {
+        name: Counter({tuple(key.split(" | ")): value for key, value in counts.items()})
+        for name, counts in saved.items()
+    }
+
+
+def simulate(names, studies, processes, anew):
+    """Bring worlds to so many studies, in parts that run side by side; saved part by part."""
+    path = RESULTS / "coverage.json"
+    found = load(path)
+    found |= {name: Counter() for name in names if anew or name not in found}
+    with ProcessPoolExecutor(processes) as pool:
+        for name in names:
+            while (done := found[name]["studies",]) < studies:
+                parts = [min(PART, -(-(studies - done) // processes))] * processes
+                seeds = [
+                    np.random.SeedSequence([*WORLDS[name].title.encode(), done, place]) for place in range(processes)
+                ]
+                found[name] = sum(pool.map(run, [name] * processes, parts, seeds), found[name])
+                saved = {
+                    of: {" | ".join(key): found[of][key] for key in sorted(found[of])} for of in WORLDS if of in found
+                }
+                records.write_json(path, saved)
+                print(name, found[name]["studies",], flush=True)
+
+
+def page(found):
+    """The counts as a page in Markdown, in percent."""
+    parts = [HEAD]
+    for name, counts in found.items():
+        parts.append(
+            f"## {name}\n\n{WORLDS[name].title[0].upper()}{WORLDS[name].title[1:]}. {counts['studies',]} studies.\n"
+        )
+        families = [key[1:] for key in counts if key[0] == "intervals"]
+        if families:
+            parts.append(
+                "| family | about | intervals | hold the truth | family-wise error |\n|---|---|---:|---:|---:|"
+            )
+        for family, level in families:
+            held, size = counts["held", family, level], counts["intervals", family, level]
+            error = f"{100 * counts['false', family] / of:.1f}" if (of := counts["families", family]) else "–"
+            parts.append(f"| {family} | {level} | {size} | {100 * held / size:.1f} | {error} |")
+        may, verdicts = may_be(WORLDS[name]), sorted({key[1] for key in counts if key[0] == "verdict"})
+        if verdicts:
+            parts.append("\n| question | supported | contradicted | undecided | wrong |\n|---|---:|---:|---:|---:|")
+        for claim in verdicts:
+            kinds = [counts["verdict", claim, kind] for kind in ("supported", "contradicted", "undecided")]
+            wrong = "–"
+            if claim in may and WORLDS[name].seeds >= 3:
+                wrong = sum(number for number, allowed in zip(kinds, may[claim]) if not allowed)
+            parts.append(f"| {claim} | {' | '.join(map(str, kinds))} | {wrong} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--anew", action="store_true")
+    arguments = parser.parse_args()
+    simulate(arguments.worlds, arguments.studies, arguments.processes, arguments.anew)
+    (RESULTS / "coverage.md").write_text(page(load(RESULTS / "coverage.json")))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

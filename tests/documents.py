@@ -132,6 +132,7 @@ CASES = (
     Case(rf"{PYTHON} docs/\w+\.py", says="^$"),
     Case(rf"{PYTHON} benchmarks/\w+\.py", add=" --help", says="usage"),
     Case(rf"OMP_NUM_THREADS=1 {PYTHON} -m pytest -n auto --dist loadfile", add=" --collect-only -q tests/statistics", says="tests collected"),
+    Case(rf"{PYTHON} -m pytest tests/\w+ -x", add=" --collect-only -q", says="tests collected"),
     Case(rf"{PYTHON} -m pytest tests/slurm -m slurm", add=" --collect-only -q", says="tests collected"),
     Case(r"\.venv/bin/(ruff|snakefmt) .*"),
     Case(r"PYTHONPATH=workflow/scripts \.venv/bin/lint-imports .*", says="0 broken"),
@@ -143,6 +144,7 @@ CASES = (
          leaves="../cloned/Snakefile"),
     Case(r"\. \.venv/bin/activate", add=" && command -v snakemake", says=r"\.venv/bin/snakemake"),
     Case(r"(export|unset) .*"),
+    Case(r"pre-commit install", instead="pre-commit validate-config"),  # a fresh clone of the tests has no .git
     Case(rf"{PYTHON} -m compileall", add=" -q workflow/scripts/lorastudy/study"),
     # other people's programs
     Case(r"hf (auth login|upload) ?.*", instead=r"hf \1 --help", says="Usage"),

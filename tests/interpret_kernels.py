@@ -102,8 +102,35 @@ def check_dropout(dtype, tokens, width, rank, adapters):
     same((found,), (expected,), dtype, f"drop_input_gradient {what}")
 
 
+def check_late(dtype, tokens, columns, rank):
+    """SwiGLU that adds adapters as it reads, with and without each part."""
+    from lorastudy.engine import dropout
+
+    keys = torch.from_numpy(dropout.keys(3, 5, range(tokens), [1] * tokens)).to(DEVICE)
+    gate_up, outer = draw(tokens, 2 * columns, dtype=dtype), draw(tokens, columns, dtype=dtype)
+    block = 0.3 * draw(2 * columns, 2 * rank, dtype=dtype)  # the factors are parts of a wider matrix
+    adapters = kernels.Adapters(draw(tokens, 2 * rank, dtype=dtype), (block[:columns, :rank], block[columns:, rank:]))
+    wide = kernels.Adapters(adapters.inner.cpu(), tuple(up.cpu() for up in adapters.ups))
+    expected = kernels.swiglu(gate_up.cpu(), wide)
+    same((triton_kernels.swiglu(gate_up, adapters),), (expected,), dtype, "swiglu with adapters")
+    d, down = draw(tokens, rank, dtype=dtype), 0.3 * draw(rank, columns, dtype=dtype)
+    for added, drops in ((adapters, True), (adapters, False), (None, True), (adapters, None)):
+        site = dropout.site("down") if drops else (0, 0)
+        beside = None
+        if drops is not None:
+            beside = kernels.Beside(d, down, keys if drops else None, site, dropout.threshold(0.2))
+            there = kernels.Beside(d.cpu(), down.cpu(), keys.cpu() if drops else None, site, beside.threshold)
+        expected = kernels.swiglu_backward(
+            outer.cpu(), gate_up.cpu(), True, wide if added else None, there if beside else None
+        )
+        found = triton_kernels.swiglu_backward(outer, gate_up, True, added, beside)
+        same(found, expected, dtype, f"swiglu_backward with {added is not None} {drops}")
+
+
 # the interpreter multiplies matrices of bfloat16 as if they were integers
 for dtype in (torch.float32, torch.bfloat16 if DEVICE == "cuda" else torch.float16):
     for tokens, width, rank, adapters in ((5, 48, 4, 3), (70, 1100, 8, 1), (3, 7, 20, 2)):
         check_dropout(dtype, tokens, width, rank, adapters)
+    for tokens, columns, rank in ((5, 40, 4), (70, 300, 20)):
+        check_late(dtype, tokens, columns, rank)
 print("the kernels agree")

@@ -64,7 +64,7 @@ def draw(directory, study, drawn):
         outputs = {suffix: directory / "figures" / f"{name}.{suffix}" for suffix in figures.FORMATS}
         figures.draw(name, found, look, outputs | {"caption": directory / "figures" / f"{name}.txt"})
     _write_parameters(directory / "results" / "parameters.csv")
-    for name in tables.names(study.study.paper):
+    for name in tables.names(study.study.paper, study.grid.methods):
         paths = {suffix: directory / "paper_tables" / f"{name}.{suffix}" for suffix in tables.FORMATS}
         tables.write(name, found, directory / "results" / "parameters.csv", paths)
     return page(directory, found), found
@@ -76,7 +76,7 @@ def page(directory, found):
     drawn = [str(path.relative_to(directory)) for path in sorted((directory / "figures").glob("*.png"))]
     made = {
         name: tables.make(name, found, directory / "results" / "parameters.csv")
-        for name in tables.names(found.settings["study"]["paper"])
+        for name in tables.names(found.settings["study"]["paper"], found.settings["grid"]["methods"])
     }
     details = records.read_json(directory / "results" / "details.json")
     report.write(

@@ -137,7 +137,8 @@ def test_training_follows_a_plain_padded_loop(name, tiny_base, texts, labels):
         np.testing.assert_allclose([row["loss"] for row in progress.rows], penalty, rtol=1e-4)
     expected = dict(reference.named_parameters())
     for key, p in peft_model.named_parameters():
-        torch.testing.assert_close(p, expected[key], rtol=2e-3, atol=2e-5, msg=key)
+        # of all weights, some have gradients as small as rounding, which Adam turns into steps of the learning rate's size
+        torch.testing.assert_close(p, expected[key], rtol=2e-3, atol=1e-3 if name == "full" else 2e-5, msg=key)
     if name == "adalora":
         ranks = peft_model.peft_config["default"].rank_pattern
         assert ranks == reference.peft_config["default"].rank_pattern

@@ -36,9 +36,10 @@ def log_of(step, *lines):
 
 def step_line(caplog, step, steps=50):
     """The line that training logs after ``step``, as it really is."""
-    state = training.Progress(8192, step=step, samples=8 * step, tokens=200 * step, seconds=2.0 * step, window=[1.5])
+    row = {"loss": 1.5, "learning_rate": 1e-3, "samples_per_second": 4.0, "tokens_per_second": 100.0}
+    state = training.Progress(8192, step=step, rows=[row])
     with caplog.at_level(logging.INFO, "lorastudy"):
-        training._log(state, steps, steps, 1e-3, 0.7, 2.0)
+        training._tell(state, steps, 2.0)
     return f"12:00:00 {caplog.messages[-1]}"
 
 

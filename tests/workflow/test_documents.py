@@ -4,6 +4,7 @@ A new command needs no line in ``documents.CASES`` if it is one of ``snakemake``
 clone; any other has to be told how it is run.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 
 import pytest
 import yaml
-from documents import CASES, FINISHED, SLURM, case_of, commands, shell
+from documents import CASES, DOCUMENTS, FINISHED, SLURM, case_of, commands, shell
 from lorastudy.study.settings import REPOSITORY
 
 COMMANDS = commands()
@@ -89,6 +90,33 @@ def test_what_pages_are_written_from_gives_the_same_pages(fresh):
     """``python docs/….py`` has left the committed pages as they were."""
     for page in sorted((REPOSITORY / "docs").rglob("*.md")):
         assert (fresh / page.relative_to(REPOSITORY)).read_bytes() == page.read_bytes()
+
+
+PLACES = [REPOSITORY, REPOSITORY / "docs" / "results", REPOSITORY / "workflow" / "scripts" / "lorastudy"]
+FILE = re.compile(r"`([\w./*-]+/[\w./*-]*\.(?:py|sh|smk|yaml|json|md))`")
+MODULE = re.compile(r"`(lorastudy(?:\.\w+)+)`")
+PRODUCT = re.compile(r"`((?:figures|paper_tables)/[\w.*]+)`")
+
+
+def named(pattern):
+    """What documents name: (document, name)."""
+    texts = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    return [(path.name, name) for path, text in texts.items() for name in pattern.findall(text)]
+
+
+def test_modules_and_files_that_documents_name_are_there():
+    ours = [(document, name) for document, name in named(FILE) if not name.startswith(("mine/", "paper_tables/"))]
+    assert len(ours) > 20
+    assert [pair for pair in ours if not any((place / pair[1]).exists() for place in PLACES)] == []
+    modules = named(MODULE)
+    assert len(modules) > 3
+    assert [pair for pair in modules if importlib.util.find_spec(pair[1]) is None] == []
+
+
+def test_tables_and_figures_that_documents_name_are_made(finished_study):
+    products = named(PRODUCT)
+    assert len(products) > 10
+    assert [pair for pair in products if not list(finished_study.glob(pair[1]))] == []
 
 
 def test_profiles_and_documents_name_rules_that_exist(snakemake):

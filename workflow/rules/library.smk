@@ -13,13 +13,10 @@ if workflow.modifier.namespace is not None or not Path(str(workflow.basedir)).is
 # This clone's library, whatever the environment has installed; jobs inherit it.
 SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
 sys.path.insert(0, SCRIPTS)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [SCRIPTS, os.environ.get("PYTHONPATH")])
-)
-# For the jobs, which start in the study's directory: modules of the user's that lie there are not imported.
-os.environ["PYTHONSAFEPATH"] = "1"
 
-from lorastudy.study import configuration
+from lorastudy.study import command, configuration
+
+command.hand_on(SCRIPTS)
 
 try:
     configuration.require_readable("config.yaml")

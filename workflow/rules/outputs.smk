@@ -9,7 +9,9 @@ RESULTS = {
 }
 TABLES = [
     *expand(
-        "paper_tables/{table}.{format}", table=tables.names(SETTINGS.study.paper), format=tables.FORMATS
+        "paper_tables/{table}.{format}",
+        table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
+        format=tables.FORMATS,
     ),
     "paper_tables/numbers.tex",
 ]

@@ -14,7 +14,10 @@ rule make_report:
         details="results/details.json",
         figures=expand("figures/{figure}.png", figure=FIGURE_NAMES),
         parameters="results/parameters.csv",
-        tables=expand("paper_tables/{table}.csv", table=tables.names(SETTINGS.study.paper)),
+        tables=expand(
+            "paper_tables/{table}.csv",
+            table=tables.names(SETTINGS.study.paper, SETTINGS.grid.methods),
+        ),
     output:
         "report.html",
     log:

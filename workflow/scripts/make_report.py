@@ -19,7 +19,8 @@ def main(inputs, output, blocks, options):
     for read_beside in ("captions", "tables"):  # by the names of figures and tables
         inputs.pop(read_beside)
     results = summary.load(**inputs, settings=blocks)
-    made = {name: tables.make(name, results, parameters) for name in tables.names(blocks["study"]["paper"])}
+    wanted = tables.names(blocks["study"]["paper"], blocks["grid"]["methods"])
+    made = {name: tables.make(name, results, parameters) for name in wanted}
     report.write(output, results, details, inputs.values(), drawings, made, rulegraph(configured), configured)
 
 

@@ -19,7 +19,8 @@ from lorastudy.study import configuration, grid
 from lorastudy.study.settings import REPOSITORY
 
 LOG = Path("logs", "snakemake.log")
-CLAIMS = Path("paper_tables", "claims.csv")
+VERDICTS = (Path("paper_tables", "claims.csv"), Path("paper_tables", "questions.csv"))
+NOT_COVERED = "not covered"  # the verdict on a claim about cells that a study does not have
 EVERY = 2.0  # seconds between two looks
 TAIL = 15  # lines of Snakemake's words that are shown where no job says what failed
 MARKS = {"supported": "green", "contradicted": "red"}  # verdicts, by the colour that they have
@@ -70,7 +71,7 @@ def main(directory, configured, arguments):
         console.print("\n".join(what_failed(begun)), soft_wrap=True, markup=False)
         console.print(f"All that Snakemake said is in {os.path.join(directory, LOG)}.", style="dim", soft_wrap=True)
     else:
-        console.print(verdicts(CLAIMS))
+        console.print(verdicts(VERDICTS))
         for name, path, what in PRODUCTS:
             console.print(f"{name + ':':9}{os.path.join(directory, path):30} ({what})", markup=False)
     return status
@@ -106,16 +107,30 @@ def what_failed(begun):
     return ["Not finished:", *lines] if lines else LOG.read_text(encoding="utf-8").splitlines()[-TAIL:]
 
 
-def verdicts(path):
-    """The claims of a study with their verdicts, as a table for the terminal."""
+def verdicts(paths):
+    """The paper's claims and the questions of a study with their verdicts, as a table for the terminal.
+
+    Args:
+        paths: their CSV files. Claims that the study has no cells for are only counted.
+    """
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("verdict", "claim", "found", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_lines=False)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            verdict = row["verdict"]
-            table.add_row(f"[{MARKS.get(verdict, 'yellow')}]{verdict}[/]", row["statement"], row["found"])
+    rows = []
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file)
+    table = Table("verdict", "claim", "found", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for row in rows:
+        if row["verdict"] != NOT_COVERED:
+            colour = MARKS.get(row["verdict"], "yellow")
+            table.add_row(f"[{colour}]{row['verdict']}[/]", escape(row["statement"]), escape(row["found"]))
+    if left := sum(row["verdict"] == NOT_COVERED for row in rows):
+        table.caption, table.caption_justify = (
+            f"{left} more claims are about cells that this study does not have.",
+            "left",
+        )
     return table
 
 

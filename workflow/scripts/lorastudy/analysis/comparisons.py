@@ -5,13 +5,13 @@ p values are corrected for their number within a family (and within its groups, 
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from lorastudy.analysis import collapse, contrasts, scatter, tuning
 from lorastudy.analysis.claims import measuring
 from lorastudy.statistics import corrections, equivalence, metrics, paired, permutation
+from lorastudy.study import layout
 from lorastudy.study.errors import StudyError
 
 METRICS = ("accuracy", "f1", "nll")
@@ -69,7 +69,8 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
     parts = []
     for view, cells in tuning.views(summary).items():
         table = contrasts.points(cells)
-        wanted = contrasts.build(table, lines, baselines)
+        controls = contrasts.controls(tuning.controls(summary)[view])
+        wanted = contrasts.build(table, lines, baselines) + contrasts.against(table, controls)
         if claims and view == tuning.CONFIGURED:
             wanted += measuring.build(table, baselines)
         parts.append(measure(wanted, table, scores, statistics).assign(view=view))
@@ -120,7 +121,7 @@ def read(summary, study_directory="."):
 
     first, scores = None, {name: {} for name in METRICS}
     for row in summary[summary.status.isin(collapse.RAN)].itertuples():
-        directory = Path(study_directory, "results", "cells" if row.kind == "cell" else "zero_shot", row.id)
+        directory = layout.result(row.id, row.kind, study_directory)
         table = pyarrow.parquet.read_table(directory / "predictions.parquet")
         first = first or (row.id, table)
         if not all(table[name].equals(first[1][name]) for name in ("id", "label")):

@@ -24,7 +24,7 @@ class Contrast:
     Attributes:
         family: kind of comparison: ``method``, ``targets``, ``scaling`` (all else equal), ``r_step`` and
             ``alpha_step`` (neighbouring points of a line), ``r_pair`` and ``alpha_pair`` (any two of a line), ``set_pair`` (any
-            two of method and target set at one r and alpha), ``baseline``, ``r_trend`` and ``alpha_trend`` (change
+            two of method and target set at one r and alpha), ``baseline``, ``control``, ``r_trend`` and ``alpha_trend`` (change
             along the regression line on log2, from the lowest value to the highest); ``pooled_…`` is the average of
             one of these over all else.
         a, b: names of what is compared: points, baselines, or values of the axis.
@@ -69,15 +69,17 @@ def points(cells):
 
     rows = []
     for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
-        first = group.iloc[0]
-        learned, lost = (group[group.status.eq(status)] for status in ("finished", collapse.COLLAPSED))
-        runs = Runs(zip(learned.seed, learned.id))
-        runs.collapsed = dict(zip(lost.seed, lost.id))
-        rows.append(
-            dict(zip([*tuning.POINT, "learning_rate"], key, strict=True))
-            | {"point": first.id.removesuffix(f"_s{first.seed}"), "runs": runs}
-        )
+        rows.append(dict(zip([*tuning.POINT, "learning_rate"], key, strict=True)) | _point(group))
     return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
+
+
+def _point(group):
+    """Name and runs of a point, or method and runs of a control, from its rows of the summary."""
+    first = group.iloc[0]
+    learned, lost = (group[group.status.eq(status)] for status in ("finished", collapse.COLLAPSED))
+    runs = Runs(zip(learned.seed, learned.id))
+    runs.collapsed = dict(zip(lost.seed, lost.id))
+    return {"method": first.method, "point": first.id.removesuffix(f"_s{first.seed}"), "runs": runs}
 
 
 def build(table, lines, baselines):
@@ -122,6 +124,33 @@ def build(table, lines, baselines):
                 Contrast("pooled_baseline", method, baseline, method, baseline, units, common={"method": method})
             )
     return found
+
+
+def controls(rows):
+    """Controls as ``points`` has the grid's, from their rows of the summary."""
+    return [_point(group) for _, group in rows.groupby("method", sort=False)]
+
+
+def against(table, found):
+    """Contrasts of every point with every control, and of every method on average.
+
+    Args:
+        table: of ``points``.
+        found: of ``controls``.
+    """
+    made = []
+    for control in found:
+        for _, row in table.iterrows():
+            common = {name: row[name] for name in tuning.POINT}
+            units = [[(1, row.runs), (-1, control["runs"])]]
+            made.append(
+                Contrast("control", row.point, control["method"], row.method, control["method"], units, common=common)
+            )
+        for method, group in table.groupby("method", sort=False):
+            units = [[(1, row.runs), (-1, control["runs"])] for _, row in group.iterrows()]
+            names = method, control["method"]
+            made.append(Contrast("pooled_control", *names, *names, units, common={"method": method}))
+    return made
 
 
 def _alike(table, axis):

@@ -10,6 +10,7 @@ GPU did: time by ``gpu_processes`` (that of evaluation too, where it is not read
 """
 
 from lorastudy.analysis import collapse
+from lorastudy.study.grid import METHODS
 
 MEASURED = "measured"
 ESTIMATED = "estimated from cost.power_watts"
@@ -48,7 +49,7 @@ def table(summary, cost):
     frame["co2e_kg"] = _times(frame.energy_kwh, cost["carbon_intensity"], 1 / 1000)
     frame["money"] = _times(frame.hours, cost["price_per_hour"], 1)
     noted = done.energy_reason.astype("str").where(done.energy_reason.notna())
-    unmetered = done.kind.map({"cell": "no meter", "baseline": "not metered in evaluation"})
+    unmetered = done.kind.map({"cell": "no meter", "control": "no meter", "baseline": "not metered in evaluation"})
     frame["energy_source"] = noted.fillna(unmetered) + ", and `cost.power_watts` is empty"
     frame.loc[estimated.notna(), "energy_source"] = ESTIMATED
     frame.loc[measured.notna(), "energy_source"] = MEASURED
@@ -72,7 +73,7 @@ def totals(table):
     """
     import pandas as pd
 
-    groups = [(name, table[table.method == name]) for name in ("lora", "qlora")]
+    groups = [(name, table[table.method == name]) for name in METHODS]
     groups += [("base model", table[table.kind == "baseline"]), ("study", table)]
     rows = []
     for name, part in groups:

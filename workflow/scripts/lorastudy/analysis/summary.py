@@ -44,7 +44,8 @@ class Results:
     """All that tables, figures and the report are made from.
 
     Attributes:
-        summary: data frame with the columns ``COLUMNS``, a row a cell (in the grid's order) and one a baseline (last).
+        summary: data frame with the columns ``COLUMNS``, a row a cell or control (in the grid's order) and one a
+            baseline (last).
         points: data frame of ``points.build``: a row a point of the grid, over its seeds.
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
@@ -71,6 +72,11 @@ class Results:
         return self.summary[self.summary.kind == "cell"]
 
     @property
+    def controls(self):
+        """Rows of what was trained without adapters: the head alone, all weights."""
+        return self.summary[self.summary.kind == "control"]
+
+    @property
     def baselines(self):
         """Rows of the base model before fine-tuning, by name (``head``, ``prompt``)."""
         return self.summary[self.summary.kind == "baseline"].set_index("id")
@@ -94,7 +100,7 @@ def load(summary, points, comparisons, curves, confusion, settings):
         curves=pd.read_csv(curves),
         confusion=matrices["counts"],
         classes=tuple(matrices["classes"] or settings_names(settings)),
-        settings=settings,
+        settings=settings | {"grid": _of_adapters(settings["grid"])},
     )
 
 
@@ -108,6 +114,11 @@ def settings_names(blocks):
     """The configuration's names of the classes, as strings; empty without any."""
     data = blocks.get("data", {})
     return [str(name) for name in data.get("class_names") or data.get("labels") or ()]
+
+
+def _of_adapters(block):
+    """The configuration's grid as tables and figures of its points read it: controls are no points of it."""
+    return block | {"methods": [name for name in block["methods"] if name in grid.ADAPTERS]}
 
 
 def _table(path, columns, whole, text=()):
@@ -148,7 +159,7 @@ def _cell_row(cell, spec, study):
     directory = layout.cell(cell.id, study)
     row = {
         "id": cell.id,
-        "kind": "cell",
+        "kind": cell.kind,
         **cell.as_dict(),
         "scaling": cell.scaling,
         "learning_rate": spec["training"]["learning_rate"],
@@ -215,7 +226,7 @@ def curves(summary, study_directory="."):
     import pandas as pd
 
     parts = []
-    for name in summary.id[summary.kind.eq("cell") & summary.status.isin([*collapse.RAN, "diverged"])]:
+    for name in summary.id[summary.kind.ne("baseline") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")
         part.insert(0, "id", name)
         parts.append(part)

@@ -16,7 +16,16 @@ def views(summary):
     Returns:
         name → rows of the summary: ``configured``, and ``tuned`` if the study has further learning rates.
     """
-    cells = summary[summary.kind.eq("cell")]
+    return _views(summary[summary.kind.eq("cell")])
+
+
+def controls(summary):
+    """The controls of a summary, likewise; with the views that its cells have."""
+    found = _views(summary[summary.kind.eq("control")])
+    return {view: found.get(view, found[CONFIGURED]) for view in views(summary)}
+
+
+def _views(cells):
     if cells.empty:
         return {CONFIGURED: cells}
     # the grid puts the cells at training.learning_rate first

@@ -133,6 +133,10 @@ class Layer:
         first = (self.query, self.key_value) if self.last else (self.projections,)
         return *first, self.out, self.gate_up, self.down
 
+    def late(self, inner):
+        """What the adapters of gate and up add as these are read; None where it was added before."""
+        return kernels.Adapters(inner, tuple(self.gate_up.separate_ups())) if self.gate_up.small else None
+
     def heads(self, states):
         return states.unflatten(1, (-1, self.width))
 
@@ -299,9 +303,9 @@ class After(torch.autograd.Function):
         norm, keys = layer.inner_norm, rows.keys_in(layer)
         update, out_inner = layer.out.forward(mixed, keys)
         middle, x, rstd = kernels.add_norm(residual, update, norm.weight, norm.variance_epsilon)
-        gate_up, inner = layer.gate_up.forward(x, keys)
+        gate_up, inner = layer.gate_up.forward(x, keys, late=layer.gate_up.small)
         del x
-        product = kernels.swiglu(gate_up)
+        product = kernels.swiglu(gate_up, layer.late(inner))
         # computed again for a checkpoint, only what is kept matters: the last product is left out
         again = getattr(_again, "now", False)
         result, down_inner = layer.down.forward(product, keys, inner_only=again)
@@ -314,8 +318,10 @@ class After(torch.autograd.Function):
         mixed, out_inner, middle, rstd, inner, gate_up, down_inner = ctx.saved_tensors
         layer, keys = ctx.layer, ctx.keys
         d = layer.down.inner_gradient(d_result, down_inner, keys)
-        d_product = layer.down.input_gradient(d_result, d, keys)
-        dy, product = kernels.swiglu_backward(d_product, gate_up, product=bool(layer.down.adapters))
+        beside = layer.down.beside(d, keys, d_result.dtype) if layer.down.small else None
+        d_product = layer.down.input_gradient(d_result, d, keys, late=layer.down.small)
+        adapted = bool(layer.down.adapters)
+        dy, product = kernels.swiglu_backward(d_product, gate_up, adapted, layer.late(inner), beside)
         del d_product
         layer.down.outer_gradients(d, product, keys)
         del product

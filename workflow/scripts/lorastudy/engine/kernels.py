@@ -7,6 +7,8 @@ before its product; everything else is in float32 until it is stored.
 All tensors are two-dimensional, rows contiguous, one row a token.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -76,26 +78,81 @@ def rotate(states, cos, sin, width, out, backward=False):
     return out
 
 
-def swiglu(gate_up):
-    """silu(gate) * up (Shazeer 2020); ``gate_up`` has the gates in its first half of columns."""
+@dataclass(frozen=True)
+class Adapters:
+    """What adapters add to gate and up, which is added as they are read.
+
+    Attributes:
+        inner: scaled inner values of both, side by side, shape (T, 2 * rank).
+        ups: second factors of gate and up, each of shape (columns, rank).
+    """
+
+    inner: torch.Tensor
+    ups: tuple
+
+    def add(self, gate_up):
+        """(gate, up) in float32, complete."""
+        parts = zip(gate_up.float().chunk(2, 1), self.inner.float().chunk(2, 1), self.ups)
+        return [part + inner @ up.float().T for part, inner, up in parts]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an adapter adds to the gradient of its input, which is added as that is read: drop(d @ down).
+
+    Attributes:
+        d: gradient of the inner values, shape (T, rank).
+        down: first factor, shape (rank, columns).
+        keys, site, threshold: of the dropout; ``keys`` None where nothing is dropped.
+    """
+
+    d: torch.Tensor
+    down: torch.Tensor
+    keys: torch.Tensor | None
+    site: tuple
+    threshold: int
+
+    def add(self, gradient):
+        more = self.d.float() @ self.down.float()
+        if self.keys is not None:
+            more = torch.where(kept(self.keys, self.site, more.shape[1], self.threshold), more, 0)
+        return gradient.float() + more
+
+
+def swiglu(gate_up, adapters=None):
+    """silu(gate) * up (Shazeer 2020); ``gate_up`` has the gates in its first half of columns.
+
+    Args:
+        adapters: ``Adapters`` of gate and up, where ``gate_up`` is without their part.
+    """
     if gate_up.is_cuda:
-        return triton_kernels.swiglu(gate_up)
+        return triton_kernels.swiglu(gate_up, adapters)
+    if adapters:
+        gate, up = adapters.add(gate_up)
+        return (F.silu(gate).to(gate_up.dtype) * up).to(gate_up.dtype)
     gate, up = gate_up.chunk(2, dim=1)
     return F.silu(gate) * up
 
 
-def swiglu_backward(gradient, gate_up, product):
-    """Gradient of ``gate_up``; with ``product`` also silu(gate) * up once more, else None."""
+def swiglu_backward(gradient, gate_up, product, adapters=None, beside=None):
+    """Gradient of ``gate_up``; with ``product`` also silu(gate) * up once more, else None.
+
+    Args:
+        gradient: of the product, without what ``beside`` adds.
+        adapters: as in ``swiglu``.
+        beside: ``Beside`` of the layer that reads the product, if any.
+    """
     if gate_up.is_cuda:
-        return triton_kernels.swiglu_backward(gradient, gate_up, product)
-    gate, up = gate_up.chunk(2, dim=1)
-    wide, outer = gate.float(), gradient.float()
-    sigmoid = wide.sigmoid()
+        return triton_kernels.swiglu_backward(gradient, gate_up, product, adapters, beside)
+    gate, up = adapters.add(gate_up) if adapters else gate_up.float().chunk(2, dim=1)
+    outer = beside.add(gradient) if beside else gradient.float()
+    sigmoid = gate.sigmoid()
     inner = torch.empty_like(gate_up)
     columns = gate.shape[1]
-    inner[:, :columns] = outer * up.float() * sigmoid * (1 + wide * (1 - sigmoid))
-    inner[:, columns:] = outer * wide * sigmoid
-    return inner, F.silu(gate) * up if product else None
+    inner[:, :columns] = outer * up * sigmoid * (1 + gate * (1 - sigmoid))
+    inner[:, columns:] = outer * gate * sigmoid
+    again = (F.silu(gate).to(gate_up.dtype) * up).to(gate_up.dtype) if product else None
+    return inner, again
 
 
 def expand(packed, code, scales, scale_code, outer_scales, offsets, out):

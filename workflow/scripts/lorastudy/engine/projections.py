@@ -30,7 +30,7 @@ class Stack:
 
     def __init__(self, modules, scratch):
         linears = [getattr(module, "base_layer", module) for module in modules]
-        self.scratch = scratch
+        self.scratch, self.layers = scratch, len(modules)
         self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
         self.quantized = None
         if type(linears[0]).__name__ == "Linear4bit":
@@ -76,17 +76,18 @@ class Stack:
             return products
         return self.kept[1]
 
-    def forward(self, x, keys, inner_only=False):
+    def forward(self, x, keys, *, inner_only=False, late=False):
         """Outputs, side by side; and the adapters' scaled inner values, which the backward pass needs.
 
         Args:
             keys: of the rows' dropout; None where nothing is dropped. Likewise below.
+            late: the outputs are without the adapters' part, which is added as they are read.
         """
         inner = self.inner(x, keys) if self.adapters else None
         if inner_only:
             return None, inner
         y = x @ self.weight().T if self.bias is None else torch.addmm(self.bias, x, self.weight().T)
-        for columns, ranks, up in self.ups(x.dtype) if self.adapters else ():
+        for columns, ranks, up in self.ups(x.dtype) if self.adapters and not late else ():
             y[:, columns].addmm_(inner[:, ranks], up.T)
         return y, inner
 
@@ -122,10 +123,14 @@ class Stack:
             read = self.drop(x, keys, index) if self.dropping(keys) else x
             _accumulate(self.parameters[2 * index], d[:, ranks].T, read)
 
-    def input_gradient(self, dy, d, keys):
-        """Gradient of the input."""
+    def input_gradient(self, dy, d, keys, *, late=False):
+        """Gradient of the input.
+
+        Args:
+            late: it is without the adapters' part, which is added as it is read.
+        """
         dx = dy @ self.weight()
-        if not self.adapters:
+        if not self.adapters or late:
             return dx
         down = self.down(dy.dtype)
         if not self.dropping(keys):
@@ -135,6 +140,21 @@ class Stack:
         for index, (_, ranks) in enumerate(self.adapters):
             dx += self.drop(d[:, ranks] @ down[ranks], keys, index)
         return dx
+
+    @property
+    def small(self):
+        """Whether each layer has an adapter, whose second factor is kept rounded, small enough to be added late."""
+        return self.kept is not None and len(self.adapters) == self.layers
+
+    def separate_ups(self):
+        """The second factors of a stack that is ``small``, one by one."""
+        return self.kept[2]
+
+    def beside(self, d, keys, dtype):
+        """``kernels.Beside`` of a stack of one layer: what is added late to the gradient of its input."""
+        keys = keys if self.dropping(keys) else None
+        site, threshold = (self.masks[0].site, self.masks[0].threshold) if self.masks else ((0, 0), 0)
+        return kernels.Beside(d, self.down(dtype), keys, site, threshold)
 
     def dropping(self, keys):
         return bool(self.masks) and keys is not None
@@ -256,7 +276,8 @@ class Rounded:
             for stack, down, up in zip(stacks, downs, ups):
                 products = [(columns, ranks, up[columns]) for columns, ranks in stack.adapters]
                 everything = [(slice(0, stack.shape[0]), slice(0, stack.ranks), up)]
-                stack.kept = (down, everything if block else products)
+                separate = [up[columns, ranks if block else slice(None)] for columns, ranks in stack.adapters]
+                stack.kept = (down, everything if block else products, separate)
 
     def refresh(self):
         """Copy the factors again, unless nothing can have changed them since the last time.

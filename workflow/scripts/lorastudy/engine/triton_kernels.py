@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 PROGRAMS = 512  # that keep every multiprocessor of a large GPU busy
+TILE = (64, 64)  # rows and columns of what a program reads together with an adapter's factor
 
 
 @triton.jit
@@ -91,6 +92,86 @@ def _swiglu_backward(gradient, gate_up, inner, product, columns, PRODUCT: tl.con
     tl.store(inner + row * 2 * columns + columns + column, (outer * opened).to(kind), mask=inside)
     if PRODUCT:
         tl.store(product + row * columns + column, (opened.to(kind).to(tl.float32) * up).to(kind), mask=inside)
+
+
+@triton.jit
+def _low_rank(
+    left, right, base, row, column, left_stride, right_stride, right_step, tokens, columns, rank, RANK: tl.constexpr
+):
+    """base + left[row] @ right[column].T, in float32."""
+    inner = tl.arange(0, RANK)
+    present = (inner < rank)[None, :]
+    a = tl.load(left + row[:, None] * left_stride + inner[None, :], mask=(row < tokens)[:, None] & present, other=0.0)
+    place = column.to(tl.int64)[None, :] * right_stride + inner[:, None] * right_step
+    b = tl.load(right + place, mask=(inner < rank)[:, None] & (column < columns)[None, :], other=0.0)
+    return base + tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def _swiglu_adapted(
+    gate_up, result, inner, gate_factor, up_factor, stride, step, tokens, columns, rank,
+    RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < tokens)[:, None] & (column < columns)[None, :]
+    place = row[:, None] * columns + column[None, :]
+    both = gate_up + row[:, None] * (2 * columns) + column[None, :]
+    gate = tl.load(both, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(both + columns, mask=inside, other=0.0).to(tl.float32)
+    gate = _low_rank(inner, gate_factor, gate, row, column, 2 * rank, stride, step, tokens, columns, rank, RANK)
+    up = _low_rank(inner + rank, up_factor, up, row, column, 2 * rank, stride, step, tokens, columns, rank, RANK)
+    kind = result.dtype.element_ty
+    opened = (gate * tl.sigmoid(gate)).to(kind).to(tl.float32)
+    tl.store(result + place, (opened * up).to(kind), mask=inside)
+
+
+@triton.jit(do_not_specialize=["first_site", "second_site"])
+def _swiglu_backward_adapted(
+    gradient, gate_up, changes, product, inner, gate_factor, up_factor, stride, step, d, down, down_rank, keys,
+    first_site: tl.int32, second_site: tl.int32, threshold, tokens, columns, rank,
+    ADAPTED: tl.constexpr, BESIDE: tl.constexpr, DROP: tl.constexpr, PRODUCT: tl.constexpr,
+    RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < tokens)[:, None] & (column < columns)[None, :]
+    place = row[:, None] * columns + column[None, :]
+    both = row[:, None] * (2 * columns) + column[None, :]
+    outer = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(gate_up + both, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + both + columns, mask=inside, other=0.0).to(tl.float32)
+    if ADAPTED:
+        gate = _low_rank(inner, gate_factor, gate, row, column, 2 * rank, stride, step, tokens, columns, rank, RANK)
+        up = _low_rank(inner + rank, up_factor, up, row, column, 2 * rank, stride, step, tokens, columns, rank, RANK)
+    if BESIDE:
+        ranks = tl.arange(0, RANK)
+        present = ranks < down_rank
+        a = tl.load(
+            d + row[:, None] * down_rank + ranks[None, :], mask=(row < tokens)[:, None] & present[None, :], other=0.0
+        )
+        b = tl.load(
+            down + ranks[:, None] * columns + column[None, :], mask=present[:, None] & (column < columns)[None, :],
+            other=0.0,
+        )  # fmt: skip
+        more = tl.dot(a, b, input_precision="ieee")
+        if DROP:
+            here = row < tokens
+            key = (tl.load(keys + row, mask=here, other=0) ^ first_site).to(tl.uint32, bitcast=True)
+            turn = (tl.load(keys + tokens + row, mask=here, other=0) ^ second_site).to(tl.uint32, bitcast=True)
+            half = (columns + 1) // 2
+            upper = column >= half
+            bits = _hashed(tl.where(upper, column - half, column)[None, :], key[:, None], turn[:, None])
+            bits = tl.where(upper[None, :], bits >> 16, bits & 0xFFFF)
+            more = tl.where(bits >= threshold, more, 0.0)
+        outer += more
+    sigmoid = tl.sigmoid(gate)
+    opened = gate * sigmoid
+    kind = changes.dtype.element_ty
+    tl.store(changes + both, (outer * up * sigmoid * (1 + gate * (1 - sigmoid))).to(kind), mask=inside)
+    tl.store(changes + both + columns, (outer * opened).to(kind), mask=inside)
+    if PRODUCT:
+        tl.store(product + place, (opened.to(kind).to(tl.float32) * up).to(kind), mask=inside)
 
 
 @triton.jit
@@ -187,9 +268,9 @@ def _sum_parts(parts, out, size, PARTS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["second", "third"])
+@triton.jit
 def _drop_outer(
-    d, x, totals, second: tl.int64, third: tl.int64, keys, sites, tokens, half, width, rank, ranks, threshold,
+    d, x, out, keys, sites, tokens, half, width, rank, ranks, threshold, part,
     RANK: tl.constexpr, ROWS: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
     pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
@@ -198,8 +279,9 @@ def _drop_outer(
     lower = tl.zeros((RANK, PAIRS), dtype=tl.float32)
     upper = tl.zeros((RANK, PAIRS), dtype=tl.float32)
     column = pair + half
-    for begin in range(0, tokens, ROWS):
-        row = begin + tl.arange(0, ROWS)
+    start = tl.program_id(2) * part
+    for begin in range(0, part, ROWS):
+        row = start + begin + tl.arange(0, ROWS)
         key, turn = _keys(keys, sites, adapter, row, tokens)
         place = row.to(tl.int64)
         present = (row < tokens)[:, None]
@@ -215,14 +297,25 @@ def _drop_outer(
         value = tl.load(x + place[:, None] * width + column[None, :], mask=present & inside, other=0.0)
         value = tl.where((bits >> 16) >= threshold, value, 0.0)
         upper = tl.dot(gradient, value, upper, input_precision="ieee")
-    # the totals are apart in memory: given are the distances of the second and third from the first
-    total = totals + tl.where(adapter == 0, 0, tl.where(adapter == 1, second, third)) + inner[:, None] * width
+    target = out + ((tl.program_id(2) * ranks + adapter * rank + inner) * width)[:, None]
     inside = (inner < rank)[:, None] & (pair < half)[None, :]
-    target = total + pair[None, :]
-    tl.store(target, tl.load(target, mask=inside, other=0.0) + lower, mask=inside)
-    inside = inside & (column < width)[None, :]
-    target = total + column[None, :]
-    tl.store(target, tl.load(target, mask=inside, other=0.0) + upper, mask=inside)
+    tl.store(target + pair[None, :], lower, mask=inside)
+    tl.store(target + column[None, :], upper, mask=inside & (column < width)[None, :])
+
+
+@triton.jit(do_not_specialize=["second", "third"])
+def _add_parts(
+    parts, totals, second: tl.int64, third: tl.int64, size, stride, PARTS: tl.constexpr, BLOCK: tl.constexpr
+):
+    adapter = tl.program_id(1)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < size
+    # the totals are apart in memory: given are the distances of the second and third from the first
+    target = totals + tl.where(adapter == 0, 0, tl.where(adapter == 1, second, third)) + place
+    total = tl.load(target, mask=inside, other=0.0)
+    for part in tl.static_range(PARTS):
+        total += tl.load(parts + part * stride + adapter * size + place, mask=inside, other=0.0)
+    tl.store(target, total, mask=inside)
 
 
 @triton.jit
@@ -294,23 +387,48 @@ def rotate(states, cos, sin, width, out, backward=False):
     return out
 
 
-def swiglu(gate_up):
+def swiglu(gate_up, adapters=None):
     tokens, columns = len(gate_up), gate_up.shape[1] // 2
     result = gate_up.new_empty(tokens, columns)
+    if adapters:
+        rank, (gate, up) = adapters.inner.shape[1] // 2, adapters.ups
+        _swiglu_adapted[_tiles(tokens, columns)](
+            gate_up, result, adapters.inner, gate, up, *gate.stride(), tokens, columns, rank,
+            RANK=_padded(rank), ROWS=TILE[0], COLUMNS=TILE[1], num_warps=8,
+        )  # fmt: skip
+        return result
     block = min(1024, triton.next_power_of_2(columns))
     _swiglu[(tokens, triton.cdiv(columns, block))](gate_up, result, columns, BLOCK=block, num_warps=4)
     return result
 
 
-def swiglu_backward(gradient, gate_up, product):
+def swiglu_backward(gradient, gate_up, product, adapters=None, beside=None):
     tokens, columns = len(gate_up), gate_up.shape[1] // 2
     inner = torch.empty_like(gate_up)
     again = gate_up.new_empty(tokens, columns) if product else None
+    written = inner if again is None else again
+    if adapters or beside:
+        rank = adapters.inner.shape[1] // 2 if adapters else 0
+        low, (gate, up) = (adapters.inner, adapters.ups) if adapters else (gate_up, (gate_up, gate_up))
+        d, down = (beside.d, beside.down) if beside else (gate_up, gate_up)
+        drop = beside is not None and beside.keys is not None
+        down_rank = d.shape[1] if beside else 0
+        _swiglu_backward_adapted[_tiles(tokens, columns)](
+            gradient, gate_up, inner, written, low, gate, up, *gate.stride(), d, down, down_rank,
+            beside.keys if drop else gate_up, *(beside.site if drop else (0, 0)), beside.threshold if drop else 0,
+            tokens, columns, rank, ADAPTED=adapters is not None, BESIDE=beside is not None, DROP=drop, PRODUCT=product,
+            RANK=_padded(max(rank, down_rank)), ROWS=TILE[0], COLUMNS=TILE[1], num_warps=8,
+        )  # fmt: skip
+        return inner, again
     block = min(1024, triton.next_power_of_2(columns))
     _swiglu_backward[(tokens, triton.cdiv(columns, block))](
-        gradient, gate_up, inner, inner if again is None else again, columns, PRODUCT=product, BLOCK=block, num_warps=4
+        gradient, gate_up, inner, written, columns, PRODUCT=product, BLOCK=block, num_warps=4
     )
     return inner, again
+
+
+def _tiles(tokens, columns):
+    return triton.cdiv(tokens, TILE[0]), triton.cdiv(columns, TILE[1])
 
 
 def expand(packed, code, scales, scale_code, outer_scales, offsets, out):
@@ -360,13 +478,22 @@ def drop_inner(x, down, keys, sites, threshold, scale):
 
 
 def drop_outer(d, x, totals, keys, sites, threshold):
-    tokens, width = x.shape
+    """The tokens are shared out among programs as far as there are few features, and the parts added in order."""
+    (tokens, width), adapters = x.shape, len(totals)
     half, (rank, _) = (width + 1) // 2, totals[0].shape
-    second, third = ((total.data_ptr() - totals[0].data_ptr()) // 4 for total in (totals + 2 * totals[-1:])[1:3])
-    _drop_outer[(triton.cdiv(half, 32), len(totals))](
-        d, x, totals[0], second, third, keys, sites, tokens, half, width, rank, d.shape[1], threshold,
-        RANK=_padded(rank), ROWS=64, PAIRS=32, num_warps=4, num_stages=3,
+    rows, pairs = 64, 32
+    blocks = triton.cdiv(half, pairs) * adapters
+    part = rows * triton.cdiv(tokens, rows * max(1, min(8, PROGRAMS // blocks)))
+    parts = triton.cdiv(tokens, part)
+    out = torch.empty(parts, adapters * rank, width, dtype=torch.float32, device=x.device)
+    _drop_outer[(triton.cdiv(half, pairs), adapters, parts)](
+        d, x, out, keys, sites, tokens, half, width, rank, d.shape[1], threshold, part,
+        RANK=_padded(rank), ROWS=rows, PAIRS=pairs, num_warps=4, num_stages=3,
     )  # fmt: skip
+    second, third = ((total.data_ptr() - totals[0].data_ptr()) // 4 for total in (totals + 2 * totals[-1:])[1:3])
+    _add_parts[(triton.cdiv(rank * width, 1024), adapters)](
+        out, totals[0], second, third, rank * width, adapters * rank * width, PARTS=parts, BLOCK=1024, num_warps=4
+    )
 
 
 def drop_input_gradient(dx, d, down, keys, sites, threshold):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lorastudy.study import records, settings
 from lorastudy.study.errors import StudyError
-from lorastudy.study.grid import FULL, METHODS
+from lorastudy.study.grid import METHODS
 
 CARD = settings.REPOSITORY / "workflow" / "report"
 TEMPLATE = "model_card.md.j2"
@@ -34,10 +34,9 @@ def write(cell_directory, card_file, output, study_name):
     measured, trained = (records.read_json(cell_directory / f"{name}.json") for name in ("metrics", "training"))
     if measured["status"] != "finished":
         raise PublishError(f"{cell_directory.name} is {measured['status']}; choose a finished cell.")
-    if measured["cell"]["method"] == FULL:
+    if not (cell_directory / "adapter" / "adapter_config.json").exists():
         raise PublishError(
-            f"{cell_directory.name} has no adapter, since all weights were trained; {cell_directory / 'adapter'} is the "
-            "whole classifier, as transformers writes it."
+            f"{cell_directory.name} is a whole model and no adapter; {cell_directory / 'adapter'} has it as transformers reads it."
         )
     data = records.read_json(card_file)
     output.mkdir(parents=True, exist_ok=True)

@@ -147,7 +147,7 @@ def page(results, details, files, drawings, tables, rulegraph, configured, study
         cost=_table("cost", tables["cost"], carried, typed),
         columns=columns,
         labels=LABELS,
-        cells=full[full.kind == "cell"].to_dict("records"),
+        cells=full[full.kind != "baseline"].to_dict("records"),
         filters=_filters(results.cells),
         baselines=results.baselines.reset_index().to_dict("records"),
         stated=_stated(results.settings),

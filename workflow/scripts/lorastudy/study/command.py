@@ -12,6 +12,13 @@ RULES = {"make_report": "report.html", "make_numbers": "paper_tables/numbers.tex
 OURS = (*PAPER, "results", "logs", "config.yaml")
 
 
+def hand_on(scripts):
+    """Have the jobs import from ``scripts`` first, and nothing from the study's directory, which they start in."""
+    paths = [scripts, os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
 def normal(target):
     """A target as Snakemake compares it with outputs: ``./figures/r_trend.pdf`` is ``figures/r_trend.pdf``."""
     return os.path.relpath(RULES.get(target, target))

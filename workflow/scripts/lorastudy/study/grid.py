@@ -11,14 +11,9 @@ from dataclasses import asdict, dataclass
 STANDARD = "standard"
 ATTENTION, MLP, ALL_LINEAR = TARGETS = ("attention", "mlp", "all-linear")  # sets that every decoder has
 HEAD_ALONE, FULL = CONTROLS = ("head", "full")
-METHODS = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "dora": "DoRA",
-    "adalora": "AdaLoRA",
-    HEAD_ALONE: "head alone",
-    FULL: "full fine-tuning",
-}
+ADAPTERS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "adalora": "AdaLoRA"}
+METHODS = ADAPTERS | {HEAD_ALONE: "head alone", FULL: "full fine-tuning"}
+CELL, CONTROL, BASELINE = "cell", "control", "baseline"  # kinds of results
 ADALORA_STEPS = 3  # optimizer steps at least: one to score the ranks, one to share them out, one with what is left
 SYMBOLS = {"r": "r", "alpha": "α"}
 AXES = tuple(SYMBOLS)  # along which the lines of a grid run
@@ -61,6 +56,11 @@ class Cell:
         scaling = "" if self.scaling == STANDARD else "_rs"
         adapters = "" if self.method in CONTROLS else f"_{self.targets}_r{self.r}_a{self.alpha:g}"
         return f"{self.method}{adapters}{rate}{scaling}_s{self.seed}"
+
+    @property
+    def kind(self):
+        """``cell``, a point of the grid, or ``control``."""
+        return CONTROL if self.method in CONTROLS else CELL
 
     def training_overrides(self):
         """The keys of the configuration's block ``training`` that this cell has values of its own for."""

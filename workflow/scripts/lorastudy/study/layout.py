@@ -23,5 +23,5 @@ def baseline(name, study_directory="."):
 
 
 def result(name, kind, study_directory="."):
-    """Directory of a row of the summary; ``kind`` is ``cell`` or ``baseline``."""
-    return (cell if kind == "cell" else baseline)(name, study_directory)
+    """Directory of a row of the summary; ``kind`` is ``cell``, ``control`` or ``baseline``."""
+    return (baseline if kind == "baseline" else cell)(name, study_directory)

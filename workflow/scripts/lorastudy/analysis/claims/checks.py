@@ -11,12 +11,11 @@ import numpy as np
 
 from lorastudy.analysis.claims import catalogue
 from lorastudy.statistics import paired
+from lorastudy.study.grid import ADAPTERS
 
 FIELDS = ("method", "targets", "r", "alpha")
 RATIO = 2  # alpha over r on the paper's r line
-NAMES = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
+NAMES = ADAPTERS | {
     "attention": "attention",
     "all-linear": "all linear layers",
     "head": "untrained head",

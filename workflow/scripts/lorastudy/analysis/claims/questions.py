@@ -3,19 +3,21 @@
 import math
 
 from lorastudy.analysis import collapse, ratios, tuning
-from lorastudy.analysis.claims import checks, judging, verdicts, words
+from lorastudy.analysis.claims import checks, stated, verdicts, words
+from lorastudy.analysis.claims.evidence import Evidence
+from lorastudy.analysis.claims.rows import SCOPES, Row, framed, judged
 from lorastudy.study import paper
 
 AXES = {"r": "r", "alpha": "α"}
 
 
 def table(results, directory=paper.DIRECTORY):
-    """The questions and their answers, as a data frame of ``judging.Row``; those about accuracy once for each view."""
-    study, rows = judging.Study(results, directory), []
+    """The questions and their answers, as a data frame of ``rows.Row``; those about accuracy once for each view."""
+    study, found = Evidence(results, directory), []
     for view in tuning.views(results.summary):
         of_view = results.comparisons[results.comparisons["view"].eq(view) & results.comparisons.metric.eq("accuracy")]
-        rows += [*_gains(of_view, study, view), *_axes(of_view, study, view), *_sets(of_view, study, view)]
-    return judging.framed([*rows, *_costs(study)])
+        found += [*_gains(of_view, study, view), *_axes(of_view, study, view), *_sets(of_view, study, view)]
+    return framed([*found, *_costs(study)])
 
 
 def _gains(rows, study, view):
@@ -44,9 +46,7 @@ def _axes(rows, study, view):
         compared = {float(value) for one in found for value in (one.row.a_value, one.row.b_value)}
         verdict = verdicts.depends(found, complete=compared == values)
         if verdict.decisive is None:
-            yield judging.Row(
-                **which, verdict=verdict.verdict, found=f"Fewer than two values of {symbol} have finished."
-            )
+            yield Row(**which, verdict=verdict.verdict, found=f"Fewer than two values of {symbol} have finished.")
             continue
         yield _axis_row(which, verdict, study, found, axis, values - compared)
 
@@ -65,7 +65,7 @@ def _axis_row(which, verdict, study, found, axis, left):
     lost = [collapse.sentence(share) for share in collapse.shares(study.cells, axis) if share.lost]
     counts = {"checks": verdict.all, "measured": verdict.measured, "met": verdict.met, "failed": verdict.failed}
     spread = study.permuted(axis)
-    return judging.Row(
+    return Row(
         **which,
         verdict=verdict.verdict,
         found=". ".join([text, *lost]) + ".",
@@ -79,7 +79,7 @@ def _axis_row(which, verdict, study, found, axis, left):
         decided=f"{row.test}: any two of the values of {symbol}, averaged over all else; one pair whose interval for all "
         f"{verdict.measured} at once leaves 0 out supports it, every 95% interval within ± {margin} contradicts it",
         beside="" if math.isnan(spread) else f"permutation of the values within seeds p = {spread:.2g}",
-        scope=judging.SCOPES[row.test],
+        scope=SCOPES[row.test],
         n=int(row.n),
         seeds=int(row.seeds),
         **counts,
@@ -101,7 +101,7 @@ def _sets(rows, study, view):
 def _one(which, pooled, check, study, first=None):
     """The ``Row`` of a question that one comparison answers; ``first`` is the side that it is about."""
     if pooled.empty:
-        return judging.Row(**which, verdict=verdicts.NOT_COVERED, found="Nothing to compare.", checks=1)
+        return Row(**which, verdict=verdicts.NOT_COVERED, found="Nothing to compare.", checks=1)
     row = next(pooled.itertuples())
     if first is not None and row.a != first:
         check = checks.Check(check.b, check.a, check.context, check.required, (), ())
@@ -109,7 +109,7 @@ def _one(which, pooled, check, study, first=None):
     units = (
         f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid."
     )
-    return judging.judged(which, verdicts.decide(found), found, study, units)
+    return judged(which, verdicts.decide(found), found, study, units)
 
 
 def _costs(study):
@@ -118,31 +118,13 @@ def _costs(study):
         ("time", "seconds", "QLoRA takes longer to fine-tune than LoRA.", 1),
     ):
         which = {"claim": name, "view": tuning.CONFIGURED, "statement": statement}
-        ratio = ratios.ratio(study.cells, column)
-        if not ratio.pairs:
-            reason = "No LoRA and QLoRA run that differ in the method alone on the same device."
-            yield judging.Row(**which, verdict=verdicts.NOT_COVERED, found=reason, unit="ratio", checks=1)
-            continue
-        low, high = sorted(side * math.log(end) for end in (ratio.low, ratio.high))
+        found = ratios.ratio(study.cells, column)
+        low, high = sorted(side * math.log(end) for end in (found.low, found.high))
         verdict = verdicts.SUPPORTED if low > 0 else verdicts.CONTRADICTED if high < 0 else verdicts.UNDECIDED
-        yield judging.Row(
-            **which,
-            verdict=verdict,
-            found=f"{judging.ratio_words(ratio)}.",
-            value=ratio.value,
-            low=ratio.low,
-            high=ratio.high,
-            level=0.95,
-            unit="ratio",
-            p=ratio.p,
-            decided="t on logarithms of matched ratios, each the mean of its seeds: by the side of 1 that the interval is on",
-            scope="runs on this device",
-            checks=1,
-            measured=1,
-            met=int(verdict == verdicts.SUPPORTED),
-            failed=int(verdict == verdicts.CONTRADICTED),
-            seeds=ratio.seeds,
+        decided = (
+            "t on logarithms of matched ratios, each the mean of its seeds: by the side of 1 that the interval is on"
         )
+        yield stated.of_ratio(which, found, verdict, decided, (1.0,))
 
 
 def _name(name):

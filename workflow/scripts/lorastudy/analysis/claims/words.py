@@ -26,14 +26,26 @@ def interval(low, high, level=LEVEL, form=points):
 
 def difference_interval(low, high, margin, level=LEVEL):
     """An interval of a difference, with as many digits as keep its ends on their side of 0 and of the margin."""
-    digits = next((d for d in DIGITS if all(_kept(end, bound, d) for end in (low, high) for bound in (0, margin, -margin))),
-                  DIGITS[-1])  # fmt: skip
-    return interval(low, high, level, lambda end: points(end, digits))
+    forms = [lambda end, digits=digits: points(end, digits) for digits in DIGITS]
+    shown = [lambda end, digits=digits: round(100 * end, digits) / 100 for digits in DIGITS]
+    return interval(low, high, level, forms[_first_faithful(shown, (low, high), (0, margin, -margin))])
 
 
-def _kept(end, bound, digits):
-    shown, at = round(100 * end, digits), round(100 * bound, 9)
-    return (shown > at) == (100 * end > at) and (shown < at) == (100 * end < at)
+def ratio_interval(low, high, bounds):
+    """An interval of a ratio, with as many digits as keep its ends on their side of the bounds."""
+    forms = [f"{{:.{digits}g}}".format for digits in range(3, 7)]
+    shown = [lambda end, form=form: float(form(end)) for form in forms]
+    return interval(low, high, form=forms[_first_faithful(shown, (low, high), bounds)])
+
+
+def _first_faithful(shown, ends, bounds):
+    """Place of the first rounding under which no end moves onto or across a bound; the last if there is none."""
+
+    def kept(rounded, end, bound):
+        return (rounded - bound > 1e-12) == (end > bound) and (bound - rounded > 1e-12) == (end < bound)
+
+    kept_by = (all(kept(form(end), end, bound) for end in ends for bound in bounds) for form in shown)
+    return next((place for place, faithful in enumerate(kept_by) if faithful), len(shown) - 1)
 
 
 def margin(value):

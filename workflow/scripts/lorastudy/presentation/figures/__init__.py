@@ -2,7 +2,7 @@
 
 from lorastudy.presentation.figures import costs, diagnostics, maps, of_the_paper, pairs, style, trends
 from lorastudy.study import grid as cells_of
-from lorastudy.study import records, settings
+from lorastudy.study import records
 
 FORMATS = ("pdf", "png")
 FILES = dict(zip(FORMATS, FORMATS)) | {"caption": "txt"}  # name of an output → its suffix
@@ -37,7 +37,7 @@ NEEDS = {
     "r_alpha_map": lambda grid: _varies(grid, "both"),
     "tuned_r_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "r"),
     "tuned_alpha_trend": lambda grid: bool(grid.learning_rates) and _varies(grid, "alpha"),
-    "lora_against_qlora": lambda grid: len(grid.methods) > 1,
+    "lora_against_qlora": lambda grid: {"lora", "qlora"} <= set(grid.methods),
     "variants": lambda grid: len(grid.methods) * len(grid.targets) > 1,
     "figure3_alpha_all_linear": lambda grid: of_the_paper.has_line(grid, "alpha", "all-linear"),
     "figure4_alpha_attention": lambda grid: of_the_paper.has_line(grid, "alpha", "attention"),
@@ -77,7 +77,7 @@ def draw(name, results, look, outputs):
         look: the configuration's block ``figures`` as a dictionary.
         outputs: path by format, and of the ``caption``.
     """
-    look = settings.Figures(**look)
+    look = style.Look(**look, targets=tuple(results.settings["grid"]["targets"]))
     with style.alone():
         figure, caption = FIGURES[name](results, look)
         figure.draw_without_rendering()

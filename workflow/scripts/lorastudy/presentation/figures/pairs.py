@@ -110,7 +110,7 @@ def _difference(axes, y, row, panel, look):
     colour = colour if shown else look.baseline_colour
     axes.hlines(y, row.low, row.high, color=colour, linewidth=1.0)
     axes.plot(
-        [row.difference], [y], marker=style.MARKERS[panel[0]], color=colour, label="difference",
+        [row.difference], [y], marker=style.marker(look, panel[0]), color=colour, label="difference",
         markerfacecolor=colour if shown else "white",
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ def _lost(runs):
 
 
 def _handles(results, look):
-    filled = {"linewidth": 1.0, "marker": style.MARKERS[results.settings["grid"]["targets"][0]]}
+    filled = {"linewidth": 1.0, "marker": style.marker(look, results.settings["grid"]["targets"][0])}
     return [
         style.handle("LoRA better, p < 0.05", color=look.lora_colour, **filled),
         style.handle("QLoRA better, p < 0.05", color=look.qlora_colour, **filled),

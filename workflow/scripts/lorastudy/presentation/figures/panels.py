@@ -52,7 +52,8 @@ def title(panel, method=None):
     """What a panel is called: its target set, with the method in front if it has one."""
     targets, scaling = panel
     text = style.TARGETS[targets] if method is None else f"{style.METHODS[method]}, {style.TARGETS[targets]}"
-    return text[0].upper() + text[1:] + ("" if scaling == grid.STANDARD else ", rank-stabilised")
+    begin = 0 if method is None and targets not in style.TARGETS else 1  # what the configuration calls it stays so
+    return text[:begin].upper() + text[begin:] + ("" if scaling == grid.STANDARD else ", rank-stabilised")
 
 
 def name(point):

@@ -9,11 +9,24 @@ import math
 import os
 import textwrap
 from contextlib import chdir, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from lorastudy.study import settings
+from lorastudy.study.grid import ADAPTERS
+
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
-METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
-TARGETS = {"attention": "attention", "all-linear": "all linear layers"}
+METHODS = ADAPTERS
+
+
+class _Named(dict):
+    """Words for names, of which those of the configuration are their own."""
+
+    def __missing__(self, name):
+        return name
+
+
+TARGETS = _Named({"attention": "attention", "all-linear": "all linear layers", "mlp": "MLP"})
 BASELINES = {"head": "Base model (untrained head)", "prompt": "Base model (prompted)"}
 STATUSES = {  # of cells and baselines without numbers, or with those of chance
     "collapsed": "at chance",
@@ -25,8 +38,17 @@ STATUSES = {  # of cells and baselines without numbers, or with those of chance
 AXES = {"r": "Rank r", "alpha": "α"}
 METRICS = {"accuracy": "Accuracy", "f1": "F1, weighted"}
 SCORES = METRICS | {"precision": "Precision, weighted", "recall": "Recall, weighted"}  # those of the paper
-MARKERS = {"attention": "o", "all-linear": "s"}
-LINES = {"lora": "-", "qlora": (0, (4, 1.5)), "head": (0, (6, 2)), "prompt": (0, (1, 1.5))}
+MARKERS = {"attention": "o", "all-linear": "s", "mlp": "^"}
+FURTHER = ("v", "D", "P", "X", "<", ">", "p", "h", "*")  # markers of the configuration's target sets, in their order
+COLOURS = {"dora": "#009E73", "adalora": "#CC79A7"}  # Okabe and Ito 2008, as the configuration's own by default
+LINES = {
+    "lora": "-",
+    "qlora": (0, (4, 1.5)),
+    "dora": (0, (5, 1, 1, 1)),
+    "adalora": (0, (3, 1, 1, 1, 1, 1)),
+    "head": (0, (6, 2)),
+    "prompt": (0, (1, 1.5)),
+}
 HOLES = {"collapsed": "X", "diverged": "x", "missing": "+", "stale": "1"}  # markers
 DARK = "#222222"
 STEPS = [1, 2, 2.5, 5, 10]  # of ticks on linear axes
@@ -127,17 +149,30 @@ def title(axes, text, columns, **look):
 
 def colour(look, name):
     """Colour of a method or baseline by the configuration's block ``figures``."""
-    return {"lora": look.lora_colour, "qlora": look.qlora_colour}.get(name, look.baseline_colour)
+    return ({"lora": look.lora_colour, "qlora": look.qlora_colour} | COLOURS).get(name, look.baseline_colour)
+
+
+@dataclass(frozen=True)
+class Look(settings.Figures):
+    """The configuration's block ``figures``, and the target sets that are drawn."""
+
+    targets: tuple = ()
+
+
+def marker(look, targets):
+    """Marker of a target set."""
+    own = [name for name in getattr(look, "targets", ()) if name not in MARKERS]
+    return MARKERS[targets] if targets in MARKERS else FURTHER[own.index(targets) % len(FURTHER)]
 
 
 def mark(look, method, targets):
     """Keywords of a point of this method (colour, fill) and target set (shape)."""
     edge = colour(look, method)
     return {
-        "marker": MARKERS[targets],
+        "marker": marker(look, targets),
         "color": edge,
         "markeredgecolor": edge,
-        "markerfacecolor": edge if method == "lora" else "white",
+        "markerfacecolor": "white" if method in {"qlora", "adalora"} else edge,
     }
 
 

@@ -8,9 +8,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from lorastudy.presentation.tables import baseline, hardware, layout, memory, pairs, parameters, study, trends
+from lorastudy.presentation.tables import baseline, controls, hardware, layout, memory, pairs, parameters, study, trends
 from lorastudy.presentation.tables.inputs import Inputs
 from lorastudy.study import paper
+from lorastudy.study.grid import CONTROLS
 
 FORMATS = ("csv", "md", "tex")
 # name of the table's files → what makes it, from ``Inputs``: ``layout.Table``
@@ -23,6 +24,7 @@ TABLES = {
     "results_3_1_constant_r": trends.constant_r,
     "results_3_2_constant_alpha": trends.constant_alpha,
     "results_3_3_lora_against_qlora": pairs.lora_against_qlora,
+    "controls": controls.controls,
     "cost": study.costs,
     "claims": study.claims,
     "questions": study.questions,
@@ -32,12 +34,15 @@ TABLES = {
 WITHOUT_RESULTS = (
     "table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters", "assumptions",
 )  # fmt: skip
+OF_CONTROLS = ("controls",)  # that only a study with one has
 OF_PAPER = ("claims",)  # that a study which is not about the paper has nothing for
 
 
-def names(with_paper):
-    """Tables of a study, by whether it is about the paper."""
-    return [name for name in TABLES if with_paper or name not in OF_PAPER]
+def names(with_paper, methods):
+    """Tables of a study, by whether it is about the paper and by its methods."""
+    left_out = () if with_paper else OF_PAPER
+    left_out += () if set(methods) & set(CONTROLS) else OF_CONTROLS
+    return [name for name in TABLES if name not in left_out]
 
 
 def make(name, results, parameters, directory=paper.DIRECTORY):

@@ -5,13 +5,12 @@ from pathlib import Path
 
 from lorastudy.analysis.claims import verdicts
 from lorastudy.study import paper
+from lorastudy.study.grid import ADAPTERS
 
 PAPER_MODEL = paper.MODEL
 CLASSES = 5
 STATED = ["paper", "reproduced", "difference"]
-NAMES = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
+NAMES = ADAPTERS | {
     "attention": "attention",
     "all-linear": "all-linear",
     "head": "untrained head",

@@ -75,7 +75,7 @@ def by_method(inputs):
     rows = []
     for row in stated.to_dict("records"):
         method, dtype = TABLE3_CELLS[row["type"]]
-        cell = grid.Cell(method, "all-linear", paper.MEMORY_RANK, paper.MEMORY_RANK, 0)
+        cell = grid.Cell(method, grid.ALL_LINEAR, paper.MEMORY_RANK, 2 * paper.MEMORY_RANK, 0)
         need = memory.training(architecture.named(architecture.PAPER), CLASSES, cell, tokens, dtype=dtype).as_gib()
         allocated = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
         allocated["activations and buffers"] = need["total"] - sum(allocated.values())

@@ -6,6 +6,7 @@ from lorastudy.presentation.tables.formatting import number, signed, whole
 from lorastudy.presentation.tables.inputs import PAPER_MODEL, STATED
 from lorastudy.presentation.tables.layout import Table
 from lorastudy.study import paper
+from lorastudy.study.grid import ADAPTERS
 
 
 def trainable_parameters(inputs):
@@ -16,7 +17,7 @@ def trainable_parameters(inputs):
     counts = inputs.parameters
     # the head of Table 4 is the paper's; attention has one construction only
     counts = counts[counts["head"].eq("paper") | counts.targets.eq("attention")]
-    own = inputs.results.points[inputs.results.points.trainable_parameters.notna()]
+    own = _by_what_is_counted(inputs.results.points[inputs.results.points.trainable_parameters.notna()])
     rows = []
     for quantity, says, column in (
         ("trainable parameters", "", "trainable_parameters"),
@@ -89,3 +90,10 @@ def trainable_parameters(inputs):
             "holds); the paper states nothing for it."
         )
     return Table("The paper's Table 4: trainable parameters.", frame, shown, notes, ("model", "targets"))
+
+
+def _by_what_is_counted(points):
+    """LoRA and QLoRA train the same parameters; other methods' are theirs and named with them."""
+    others = ~points.method.isin(["lora", "qlora"])
+    named = points.targets + ", " + points.method.map(ADAPTERS)
+    return points.assign(targets=points.targets.where(~others, named))

@@ -5,9 +5,10 @@ from lorastudy.analysis.claims import judging, verdicts
 from lorastudy.analysis.claims import questions as ask
 from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import p_value, significant, whole
-from lorastudy.presentation.tables.inputs import LEVEL, NAMES
+from lorastudy.presentation.tables.inputs import LEVEL
 from lorastudy.presentation.tables.layout import Table
 from lorastudy.study import assumptions as ledger
+from lorastudy.study.grid import METHODS
 
 
 def claims(inputs):
@@ -126,7 +127,7 @@ def costs(inputs):
     block = inputs.results.settings["cost"]
     frame = cost.table(inputs.results.summary, block)
     sums = cost.totals(frame)
-    shown = pd.DataFrame({"of": sums.of.map(lambda name: NAMES.get(name, name)), "results": sums.results.map(whole)})
+    shown = pd.DataFrame({"of": sums.of.map(lambda name: METHODS.get(name, name)), "results": sums.results.map(whole)})
     heads = {"hours": "device hours", "energy_kwh": "kWh", "co2e_kg": "kg CO2e", "money": block["currency"]}
     for amount, head in heads.items():
         parts = zip(sums[amount], sums[f"{amount}_known"], sums.results)
