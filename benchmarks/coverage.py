@@ -328,7 +328,7 @@ def main():
     parser.add_argument("--anew", action="store_true")
     arguments = parser.parse_args()
     simulate(arguments.worlds, arguments.studies, arguments.processes, arguments.anew)
-    (RESULTS / "coverage.md").write_text(page(load(RESULTS / "coverage.json")))
+    (RESULTS / "coverage.md").write_text(page(load(RESULTS / "coverage.json")), encoding="utf-8")
 
 
 if __name__ == "__main__":

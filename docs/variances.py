@@ -26,7 +26,7 @@ HEAD = """# Variances of a run's accuracy (fractions squared) that power is plan
 
 def variances():
     """The ``sensitivity.Variances`` of the records."""
-    study = settings.load(yaml.safe_load((RECORDS / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((RECORDS / "config.yaml").read_text(encoding="utf-8")))
     summary = pd.read_csv(RECORDS / "summary.csv", dtype={"r": "Int64", "seed": "Int64"})
     cells = summary[summary.kind.eq("cell")]
     rows = pd.read_csv(RECORDS / "comparisons.csv")

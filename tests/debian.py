@@ -59,7 +59,7 @@ def install(packages):
         raise CannotInstall(f"{wanted}, and this user may not install them (root and apt-get are needed)")
     made = not POLICY.exists()
     if made:
-        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
         POLICY.chmod(0o755)
     try:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

@@ -36,9 +36,9 @@ def use(directory):
         "labels": [card["classify"](text["text"]) for text in texts],
         "card": probabilities(card["model"], texts),
     }
-    config = json.loads(Path("adapter_config.json").read_text())
+    config = json.loads(Path("adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = str(directory / "model")
-    Path("adapter_config.json").write_text(json.dumps(config))
+    Path("adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     # the second argument only matters for a base model that is a classifier itself
     how = {"num_labels": len(card["CLASSES"]), "ignore_mismatched_sizes": True}
     found["auto"] = probabilities(AutoPeftModelForSequenceClassification.from_pretrained(".", **how).eval(), texts)

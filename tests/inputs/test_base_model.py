@@ -233,3 +233,41 @@ def test_a_token_beyond_the_embedding_is_named(template, added):
         data.DataError, match=rf"it has the token '{token}' \(id \d+\), and the model's embedding ends at 255"
     ):
         data.require_known(tokenizer, tokens, 256, "it has")
+
+
+# --- GPUs
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "refused"),
+    [
+        ("Tesla T4", (7, 5), True),
+        ("Tesla V100-SXM2-16GB", (7, 0), True),
+        ("A100", (8, 0), False),
+        ("H100", (9, 0), False),
+    ],
+)
+def test_gpus_without_bfloat16_are_told_in_a_line(name, capability, refused, monkeypatch):
+    """There is none here: what torch says of it is imitated."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
+    base_model.require_format("float32")
+    if not refused:
+        return base_model.require_format("bfloat16")
+    with pytest.raises(
+        base_model.ModelError,
+        match=rf"{name} \(compute capability {capability[0]}.{capability[1]}\) has no bfloat16; set",
+    ):
+        base_model.require_format("bfloat16")
+    return None
+
+
+def test_check_tells_of_the_gpu_before_a_job(monkeypatch):
+    from lorastudy.jobs import nvidia
+    from lorastudy.planning import check
+
+    for capability, faults in (("7.5", 1), ("8.6", 0), ("12.1", 0), (None, 0)):
+        monkeypatch.setattr(nvidia, "query", lambda *_, gpu, capability=capability: [["Tesla T4", capability]])
+        assert len(list(check.number_format("bfloat16"))) == faults
+        assert not list(check.number_format("float32"))

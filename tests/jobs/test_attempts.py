@@ -89,7 +89,9 @@ def test_the_cluster_s_limit_bounds_the_request(monkeypatch):
 def test_success_forgets_the_failures():
     fail(RuntimeError("x"))
     with attempts.noted(JOB, "logs/x.log"):
-        assert json.loads(Path(f"logs/attempts/{JOB}.json").read_text())["running"]["pid"] == os.getpid()
+        assert (
+            json.loads(Path(f"logs/attempts/{JOB}.json").read_text(encoding="utf-8"))["running"]["pid"] == os.getpid()
+        )
         assert len(attempts.failures_of(JOB)) == 1  # what runs has not failed
     assert attempts.failures_of(JOB) == []
     assert not list(Path("logs/attempts").iterdir())
@@ -103,7 +105,7 @@ def test_what_slurm_knows_of_a_job_that_was_killed(monkeypatch, word, cause):
     monkeypatch.setattr(attempts.slurm, "is_over", lambda _: True)
     running = {"log": "l", "host": "n7", "pid": 1, "process_started": 1, "slurm_job": "5", "begun_utc": ""}
     Path("logs/attempts").mkdir(parents=True)
-    Path(f"logs/attempts/{JOB}.json").write_text(json.dumps({"failures": [], "running": running}))
+    Path(f"logs/attempts/{JOB}.json").write_text(json.dumps({"failures": [], "running": running}), encoding="utf-8")
     (failure,) = attempts.failures_of(JOB)
     assert failure["cause"] == cause
     assert word in failure["reason"]
@@ -114,10 +116,10 @@ def test_memory_that_slurm_tells_only_in_the_log(monkeypatch):
     monkeypatch.setattr(attempts.slurm, "is_over", lambda _: True)
     log = Path(".snakemake/slurm_logs/rule_finetune_cell/x/5.log")
     log.parent.mkdir(parents=True)
-    log.write_text("slurmstepd: error: Exceeded job memory limit\n")
+    log.write_text("slurmstepd: error: Exceeded job memory limit\n", encoding="utf-8")
     running = {"log": "l", "host": "n7", "pid": 1, "process_started": 1, "slurm_job": "5", "begun_utc": ""}
     Path("logs/attempts").mkdir(parents=True)
-    Path(f"logs/attempts/{JOB}.json").write_text(json.dumps({"failures": [], "running": running}))
+    Path(f"logs/attempts/{JOB}.json").write_text(json.dumps({"failures": [], "running": running}), encoding="utf-8")
     assert attempts.count(JOB, Cause.MEMORY) == 1
 
 

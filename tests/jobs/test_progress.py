@@ -30,7 +30,7 @@ def state_of(study, cell=CELL):
 
 def log_of(step, *lines):
     path = Path("logs", "cells", f"{CELL}.{step}.log")
-    path.write_text("\n".join(["[transformers] a line of somebody else", *lines]) + "\n")
+    path.write_text("\n".join(["[transformers] a line of somebody else", *lines]) + "\n", encoding="utf-8")
     return path
 
 

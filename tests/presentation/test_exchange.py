@@ -63,7 +63,14 @@ def publish(directory, tiny_base, base, cell, template, dtype):
         "model": {"source": "directory", "name": "a model", "revision": None, "dtype": dtype},
         "data": {"template": template, "max_length": MAX_LENGTH}, "lora": {"dropout": 0.0}, "training": {},
     }  # fmt: skip
-    provenance = {"config": config, "git_commit": "c", "git_dirty": False, "code": "c", "hardware": {"device": "CPU"}}
+    provenance = {
+        "config": config,
+        "seed": cell.seed,
+        "git_commit": "c",
+        "git_dirty": False,
+        "code": "c",
+        "hardware": {"device": "CPU"},
+    }
     shared = {"status": "finished", "cell": cell.as_dict(), "provenance": provenance}
     records.write_json(results / "metrics.json", shared | {"n_test": 10, "metrics": dict.fromkeys(SCORES, 0.5)})
     trained = dict.fromkeys(("trainable_parameters", "trainable_percent", "steps", "seconds", "peak_memory_gib"), 1)

@@ -74,7 +74,7 @@ def test_a_model_on_the_hub_is_named_as_its_base():
         "cell": {"method": "lora", "targets": "attention", "r": 8, "alpha": 32, "seed": 0},
         "metrics": {f"{name}{end}": 0.5 for name in ("accuracy", "f1", "precision", "recall", "macro_f1", "mae", "nll", "ece") for end in ("", "_low", "_high")},
         "n_test": 10,
-        "provenance": {"config": {
+        "provenance": {"seed": 0, "config": {
             "model": {"source": "hub", "name": "some/model", "revision": revision, "dtype": "bfloat16"},
             "data": {"template": "{text}", "max_length": 512}, "lora": {"dropout": 0.0}, "training": {"epochs": 1},
         }},
@@ -91,3 +91,15 @@ def test_a_model_on_the_hub_is_named_as_its_base():
     assert (front["base_model"], front["datasets"]) == ("some/model", ["some/texts"])
     assert front["model-index"][0]["results"][0]["dataset"]["revision"] == revision
     assert f'revision="{revision}"' in body
+    assert "A LoRA adapter with a classification head" in body
+    assert "attention projections, seed 0. It sorts a text into one of 2 classes: bad, good." in body
+    measured["cell"] = {"method": "head", "targets": None, "r": None, "alpha": None, "seed": 0}
+    assert "on the base model as it is" in publish.model_card("cell", measured, trained, data, "A study")
+
+
+def test_full_fine_tuning_has_no_adapter_to_publish(tmp_path):
+    for name in ("metrics", "training"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"status": "finished", "cell": {"method": "full"}}))
+    with pytest.raises(publish.PublishError, match="is a whole model and no adapter"):
+        publish.write(tmp_path, tmp_path / "card.json", tmp_path / "out", "A study")
+    assert not (tmp_path / "out").exists()

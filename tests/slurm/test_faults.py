@@ -55,7 +55,7 @@ def paused(pid):
 def was_warned(pid, number=signal.SIGTERM):
     """Whether a signal waits for a paused process, or has ended it: Slurm wakes a process before it signals it."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return True
     lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)

@@ -45,7 +45,7 @@ def main(config, log):
     this = check.here(study.model.dtype)
     held = [*devices, this] if this.gib else devices
     rows = check.fits(study, estimate, held, shape)
-    findings += memory_findings(rows, held, this)
+    findings += [*memory_findings(rows, held, this), *check.number_format(study.model.dtype)]
     show(console, findings)
     console.print()
     console.print(memory_table(rows, held, check.largest_micro_batch(study), shape, origin))

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from lorastudy.inputs.families import AMPERE
+
 NAME = "packed"
-AMPERE = (8, 0)
 SCORES_AT_ONCE = 2**26  # of attention written out; 256 MiB in float32
 # what transformers hands to every attention function and no function needs here: positions are in queries and keys
 PASSED_OVER = frozenset({"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"})

@@ -71,7 +71,7 @@ def _obstacle(decoder, modules):
         return f"{type(decoder).__name__} is built otherwise than a Llama"
     if decoder.config.hidden_act not in {"silu", "swish"}:
         return f"its activation is {decoder.config.hidden_act}"
-    if decoder.device.type == "cuda" and torch.cuda.get_device_capability(decoder.device) < attention.AMPERE:
+    if decoder.device.type == "cuda" and torch.cuda.get_device_capability(decoder.device) < families.AMPERE:
         return f"{torch.cuda.get_device_name(decoder.device)} is older than the kernels are for"
     for layer in decoder.layers:
         q, k, v, *_, gate, up, _ = (getattr(module, "base_layer", module) for module in _projections(layer))

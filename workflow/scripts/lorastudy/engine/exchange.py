@@ -35,6 +35,7 @@ def write(adapter, output):
         config["target_modules"].sort()
     output = Path(output)
     save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
+    records.open_as_others(output / "adapter_model.safetensors")
     (output / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

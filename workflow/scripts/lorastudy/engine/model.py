@@ -83,7 +83,7 @@ def _load(kind, directory, config, dtype, on, new=None):
     Raises:
         base_model.ModelError: the files lack weights, which transformers would draw at random.
     """
-
+    base_model.require_format(dtype)
     attention.register()
     model, read = kind.from_pretrained(
         directory,
@@ -115,6 +115,7 @@ def quantize(directory, output, dtype):
     """
     from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
 
+    base_model.require_format(dtype)
     size = sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
     base_model.require_space(output, size // 2, "the quantized model")
     # the decoder alone: heads are drawn anew for every cell, and are never quantized

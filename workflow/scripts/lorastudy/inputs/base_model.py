@@ -278,6 +278,20 @@ def device():
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def require_format(dtype):
+    """Raise ModelError if the GPU at hand cannot compute in a number format: before Ampere none computes in bfloat16.
+
+    Flash attention and the Triton kernels want the same GPUs. In float32 older ones compute with torch's own operations.
+    """
+    import torch
+
+    if not torch.cuda.is_available() or dtype != "bfloat16":
+        return
+    capability = torch.cuda.get_device_capability()
+    if fault := families.without_bfloat16(torch.cuda.get_device_name(), capability):
+        raise ModelError(fault)
+
+
 def pad_token_id(tokenizer, rows):
     """The tokenizer's padding token; else one that no text contains; the end-of-text token only as a last resort.
 

@@ -21,6 +21,19 @@ FUSED = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 
 
+AMPERE = (8, 0)  # compute capability from which NVIDIA's GPUs compute in bfloat16
+
+
+def without_bfloat16(name, capability):
+    """Why a GPU cannot compute in bfloat16; None if it can."""
+    if capability >= AMPERE:
+        return None
+    return (
+        f"config: `model.dtype` is bfloat16, and {name} (compute capability {capability[0]}.{capability[1]}) has no "
+        "bfloat16; set `model.dtype: float32`, or take a GPU from Ampere on (8.0: A100, RTX 30, L4, H100)."
+    )
+
+
 def faults(config, called, max_length=None):
     """Why a base model cannot be fine-tuned here, one line a reason, none if it can.
 

@@ -79,6 +79,14 @@ def here(dtype):
     return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
 
 
+def number_format(dtype):
+    """``Finding`` where this machine's GPU cannot compute in the study's number format; none otherwise."""
+    for name, capability in nvidia.query("name", "compute_cap", gpu=0) if dtype == "bfloat16" else ():
+        numbers = tuple(map(int, capability.split("."))) if capability else families.AMPERE
+        if fault := families.without_bfloat16(f"this {name}", numbers):
+            yield Finding("number format", FAULT, fault)
+
+
 def _cpu_rate(dtype, size=512, seconds=0.3):
     """FLOP/s of matrix products on this machine, as busy as it is now; None without torch."""
     try:

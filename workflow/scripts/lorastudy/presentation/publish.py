@@ -5,10 +5,12 @@ from pathlib import Path
 
 from lorastudy.study import records, settings
 from lorastudy.study.errors import StudyError
+from lorastudy.study.grid import METHODS
 
 CARD = settings.REPOSITORY / "workflow" / "report"
 TEMPLATE = "model_card.md.j2"
 DOI = "10.3390/app15063087"
+TARGETS = {"all-linear": "all linear layers", "attention": "attention projections", "mlp": "feed-forward layers"}
 METRICS = {"accuracy": "accuracy", "f1": "f1", "precision": "precision", "recall": "recall"}  # ours → the hub's names
 
 
@@ -26,7 +28,7 @@ def write(cell_directory, card_file, output, study_name):
         study_name: title of the study.
 
     Raises:
-        PublishError: the cell did not finish.
+        PublishError: the cell did not finish, or has no adapter.
     """
     cell_directory, output = Path(cell_directory), Path(output)
     measured, trained = (records.read_json(cell_directory / f"{name}.json") for name in ("metrics", "training"))
@@ -91,6 +93,8 @@ def model_card(name, measured, trained, data, study_name):
         trained=trained,
         data=data,
         classes=data["class_names"],
+        method=METHODS[cell["method"]],
+        targets=TARGETS.get(cell["targets"], f"the target set {cell['targets']}"),
         before=before,
         after=after,
         doi=DOI,

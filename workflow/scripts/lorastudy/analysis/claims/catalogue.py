@@ -67,7 +67,7 @@ class Claim:
 @cache
 def load(directory=paper.DIRECTORY):
     """All claims, in the paper's order."""
-    content = yaml.safe_load((directory / FILE).read_text())
+    content = yaml.safe_load((directory / FILE).read_text(encoding="utf-8"))
     found = tuple(_claim(**entry) for entry in content)
     against = {(claim.id, other) for claim in found for other in claim.contradicts}
     mutual = against | {(other, name) for name, other in against}
