@@ -92,7 +92,7 @@ def test_the_rounded_copies_are_those_that_the_decoder_makes(tiny_base):
         first = decoder.fused(adapted).layers[0]  # the last of the two has the query apart, without zeros in between
         made = sum(
             down.numel() + sum(matrix.numel() for _, _, matrix in products)
-            for down, products in (stack.kept for stack in first.stacks() if stack.kept)
+            for down, products, _ in (stack.kept for stack in first.stacks() if stack.kept)
         )
         chosen = linear_layers.of_cell(architecture, cell)
         assert 2 * made == memory.Shape.of(architecture).copies(cell, chosen)
