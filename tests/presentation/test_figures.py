@@ -515,7 +515,7 @@ def test_a_study_without_results_is_drawn(study, status, kept):
     loaded, results = study(changes, baselines=(), **{status: [cell for cell in cells if cell not in kept]})
     for name in figures.names(loaded.grid):
         figure, caption = drawn(name, results)
-        assert "Without a value" in caption
+        assert "Without a point" in caption
         assert "nan" not in caption
         assert_tidy(figure, name)
 
@@ -624,7 +624,7 @@ def test_captions_say_what_one_seed_leaves_open(study):
     )
     assert "how much runs with other seeds would differ is not in them" in caption
     assert "at r = 8, learning rate 0.001" in caption
-    assert "Without a value" not in caption
+    assert "Without a point" not in caption
 
 
 def test_methods_and_target_sets_differ_without_colour():
