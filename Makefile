@@ -13,7 +13,7 @@ demo: .venv/installed
 
 # How far a study is, live: make watch STUDY=demo
 watch: .venv/installed
-	$(BIN)/python workflow/scripts/watch.py $(STUDY)
+	$(BIN)/python workflow/scripts/watch.py "$(STUDY)"
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -3,6 +3,9 @@ from snakemake.utils import min_version
 min_version("9.1")
 
 
+include: "workflow/rules/library.smk"
+
+
 configfile: "config.yaml"
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import synthetic
 from lorastudy.presentation import figures, report, tables
 from lorastudy.study import paper, records, settings
+from lorastudy.study.configuration import Configuration
 
 HOSTILE = [
     "</script><script>window.harmed = 1</script>",
@@ -86,6 +87,7 @@ def page(directory, found):
         drawn,
         made,
         (DOT, None),
+        Configuration(),
         directory,
     )
     return directory / "report.html"

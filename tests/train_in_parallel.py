@@ -1,4 +1,7 @@
-"""What each of two processes runs for ``test_parallel``: some steps on the tiny model; the first writes the outcome."""
+"""What each of two processes runs for ``test_parallel``: some steps on the tiny model; the first writes the outcome.
+
+``main`` does so for each of ``runs``, which hold the other arguments of ``train``.
+"""
 
 import os
 import signal
@@ -12,7 +15,12 @@ from lorastudy.study import grid, settings
 from safetensors.torch import save_file
 
 
-def main(base, output, checkpoints=None, stop_after=None, no_memory_above=None):
+def main(base, runs):
+    for run in runs:
+        train(base, **run)
+
+
+def train(base, output, checkpoints=None, stop_after=None, no_memory_above=None):
     generator = np.random.default_rng(0)
     texts = [generator.integers(0, 256, generator.integers(3, 30)).tolist() for _ in range(60)]
     labels = np.random.default_rng(1).integers(0, 5, 60)

@@ -5,6 +5,8 @@ import torch
 from families import FAMILIES, SHAPE, WINDOW, config_of, save
 from lorastudy.engine import attention, batching, decoder, model
 from lorastudy.inputs import families
+from lorastudy.study import grid, records
+from lorastudy.study.settings import Lora
 from transformers import AutoModelForSequenceClassification
 
 TEXTS = [list(range(5, 16)), [40, 41], [100, 101, 102, 103, 104, 105, 106], [7]]
@@ -58,6 +60,76 @@ def test_what_a_family_must_not_be_admitted_for(tmp_path):
     with torch.no_grad():
         logits = model.classify(classifier, batching.pack(TEXTS))
     assert (logits - padded(tmp_path, TEXTS, classifier.score.weight.data)).abs().max() > 1e-3
+
+
+# --- the fused decoder
+
+FUSED = [name for name, (family, _) in FAMILIES.items() if family in families.FUSED]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """(name, method) → a model directory, plain or quantized."""
+    made = {}
+
+    def base(name, method):
+        if (name, "lora") not in made:
+            made[name, "lora"] = save(name, tmp_path_factory.mktemp("base"))
+            records.write_json(made[name, "lora"] / "origin.json", {})
+        if (name, method) not in made:
+            made[name, method] = tmp_path_factory.mktemp("nf4")
+            model.quantize(made[name, "lora"], made[name, method], "float32")
+        return made[name, method]
+
+    return base
+
+
+def gradients(base, method, fused, checkpointed=0):
+    """Logits and gradients of adapters that do something (PEFT starts their second factors from zero)."""
+    cell = grid.Cell(method, "all-linear", 4, 8, 1)
+    classifier = model.load_classifier(base, 5, "float32", 1)
+    peft_model = model.add_adapters(classifier, cell, Lora(0.0, "paper"), fused=fused)
+    assert (decoder.fused(peft_model) is not None) == fused
+    generator = torch.Generator().manual_seed(2)
+    for name, p in peft_model.named_parameters():
+        if "lora_B" in name:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
+    model.set_training(peft_model, True)
+    model.checkpoint_layers(peft_model, checkpointed)
+    logits = model.classify(peft_model, batching.pack(TEXTS))
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 4, 2])).backward()
+    return logits.detach(), {name: p.grad for name, p in peft_model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("name", FUSED)
+def test_relatives_of_llama_have_the_gradients_of_transformers_and_peft(name, method, bases):
+    expected_logits, expected = gradients(bases(name, method), method, fused=False)
+    logits, found = gradients(bases(name, method), method, fused=True)
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-5, atol=1e-5)
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
+    again, recomputed = gradients(bases(name, method), method, fused=True, checkpointed=2)
+    assert torch.equal(again, logits)
+    assert all(torch.equal(recomputed[key], found[key]) for key in found)
+
+
+@pytest.mark.parametrize("name", ["Qwen3", "Mistral, window", "Qwen2"])
+def test_a_text_s_neighbours_change_no_bit_of_it(name, bases):
+    classifier = model.load_classifier(bases(name, "lora"), 5, "float32", 1)
+    with torch.no_grad():
+        one, other = (
+            model.classify(classifier, batching.pack([TEXTS[0], text, TEXTS[1]])) for text in ([9] * 7, [8] * 7)
+        )
+    assert torch.equal(one[[0, 2]], other[[0, 2]])
+    assert not torch.equal(one[1], other[1])
+
+
+def test_biases_of_a_part_of_the_projections_are_left_to_transformers(bases, monkeypatch):
+    classifier = model.load_classifier(bases("Llama 3", "lora"), 5, "float32", 1)
+    classifier.model.layers[1].mlp.up_proj.bias = torch.nn.Parameter(torch.ones(96))
+    assert decoder.fused(classifier) is None
 
 
 # --- attention by itself, against softmax written for one text
@@ -122,18 +194,31 @@ def test_attention_written_out_keeps_no_scores():
     assert max(kept) < 300 * 300
 
 
-def test_a_window_in_the_arguments_of_each_torch():
-    """A window of w tokens is w - 1 to the left of a query in torch's words; torch 2.10 has none."""
+@pytest.mark.parametrize(
+    ("window", "last", "told"),
+    [(None, False, (True, -1, 0)), (3, False, (False, 2, 0)), (None, True, (False, -1, -1)), (3, True, (False, 2, 0))],
+)
+def test_what_flash_attention_is_told(window, last, told):
+    """A window of w tokens is w - 1 to the left of a query in torch's words. On torch's meta device, without numbers."""
 
-    def of_2_10(query, *, scale=None, is_causal=False): ...
-    def of_2_11(query, *, scale=None, window_size=(-1, -1)): ...
-    def of_2_13(query, *, scale=None, window_size=(-1, -1), enable_gqa=False): ...
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            if "flash_attention" in str(function):
+                backward = "backward" in str(function)
+                seen.append((arguments[11 if backward else 8], named["window_size_left"], named["window_size_right"]))
+            return function(*arguments, **(named or {}))
 
-    assert attention._arguments(of_2_10, None, False) == ({}, {"is_causal": True})
-    assert attention._arguments(of_2_11, None, False) == ({}, {"window_size": (-1, 0)})
-    assert attention._arguments(of_2_11, 3, True) == ({}, {"window_size": (2, 0)})
-    assert attention._arguments(of_2_13, 3, False) == ({"enable_gqa": True}, {"window_size": (2, 0)})
-    assert attention._arguments(of_2_13, None, True) == ({"enable_gqa": True}, {})
+    seen = []
+    query, key, value = (
+        torch.empty(2 if last and heads == 4 else 7, heads, 8, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        for heads in (4, 2, 2)
+    )
+    boundaries = torch.tensor([0, 5, 7], dtype=torch.int32, device="meta")
+    with Watch():
+        mixed = attention._flash(query, key, value, boundaries, 5, None, last, window)
+        mixed.sum().backward()
+    assert seen == [told, told]
+    assert mixed.shape == query.shape and query.grad.shape == query.shape and key.grad.shape == key.shape
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from lorastudy.engine import batching, model
 from lorastudy.inputs import base_model
 from lorastudy.study import grid, settings
 from lorastudy.study.errors import DiskFull
-from lorastudy.study.settings import REPOSITORY, Lora
+from lorastudy.study.settings import Lora
 from peft import PeftModel
 
 TEXTS = [[5, 6, 7, 8, 9], [40, 41], [100, 101, 102]]
@@ -66,32 +66,33 @@ def test_everything_trained_moves_and_nothing_else(cell, tiny_base, tiny_nf4):
         assert torch.equal(before[name], p) != p.requires_grad, name
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
-def test_a_fresh_process_that_reloads_gives_the_same_logits(cell, tiny_base, tiny_nf4, tmp_path):
-    base = tiny_nf4 if cell.method == "qlora" else tiny_base
-    peft_model = model.add_adapters(classifier_for(cell, tiny_base, tiny_nf4), cell, Lora(0.0, "paper"))
-    train_a_little(peft_model)
-    model.save_adapters(peft_model, tmp_path / "adapter", base_model.fingerprint(base))
-    with torch.inference_mode():
-        expected = model.classify(peft_model, batching.pack(TEXTS))
-    # another seed for the head: all that is trained must come from the adapter's files
-    program = f"""
+RELOAD = """
+import json, sys
 import torch
 from lorastudy.engine import batching, model
-from lorastudy.inputs import base_model
-classifier = model.load_classifier({str(base)!r}, 5, "float32", seed=99)
-loaded = model.load_adapters(classifier, {str(tmp_path / "adapter")!r})
-with torch.inference_mode():
-    print(model.classify(loaded, batching.pack({TEXTS})).tolist())
+texts, *places = json.loads(sys.argv[1])
+for base, adapter in places:
+    classifier = model.load_adapters(model.load_classifier(base, 5, "float32", seed=99), adapter)
+    with torch.inference_mode():
+        print(model.classify(classifier, batching.pack(texts)).tolist())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=REPOSITORY / "workflow" / "scripts",
-    )
-    assert torch.equal(torch.tensor(json.loads(done.stdout)), expected)
+
+
+def test_a_fresh_process_that_reloads_gives_the_same_logits(tiny_base, tiny_nf4, tmp_path):
+    """With another seed for the head: all that is trained must come from the adapter's files."""
+    expected, places = [], []
+    for cell in CELLS:
+        base, adapter = tiny_nf4 if cell.method == "qlora" else tiny_base, tmp_path / cell.id
+        peft_model = model.add_adapters(classifier_for(cell, tiny_base, tiny_nf4), cell, Lora(0.0, "paper"))
+        train_a_little(peft_model)
+        model.save_adapters(peft_model, adapter, base_model.fingerprint(base))
+        places.append([str(base), str(adapter)])
+        with torch.inference_mode():
+            expected.append(model.classify(peft_model, batching.pack(TEXTS)))
+    command = [sys.executable, "-c", RELOAD, json.dumps([TEXTS, *places])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for cell, line, logits in zip(CELLS, done.stdout.splitlines(), expected, strict=True):
+        assert torch.equal(torch.tensor(json.loads(line)), logits), cell.id
 
 
 def test_the_papers_head_loads_with_plain_peft(tiny_base, tmp_path):

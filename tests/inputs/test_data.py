@@ -126,7 +126,7 @@ def test_labels_and_texts_stay_together(prepared):
 def test_the_same_again_gives_the_same_bytes(prepared, tmp_path):
     for name in ("first", "second"):
         prepared(reviews(100), name=name)
-    for file in ("train.parquet", "validation.parquet", "test.parquet", "card.json"):
+    for file in ("train.parquet", "validation.parquet", "test.parquet", "removed.csv", "card.json"):
         assert (tmp_path / "first" / "data" / file).read_bytes() == (tmp_path / "second" / "data" / file).read_bytes()
 
 
@@ -199,6 +199,69 @@ def test_a_training_text_gives_way_to_its_twin_in_the_test_file(prepared):
     assert sorted(splits["test"].text) == sorted(text for text, _ in test)
     assert not any("indeed" in text for text in splits["train"].text)
     assert card["removed"]["near_duplicates"] == 20
+
+
+def left_out(tmp_path, name="study"):
+    with (tmp_path / name / "data" / "removed.csv").open(encoding="utf-8", newline="") as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+def test_what_was_left_out_is_named_with_what_is_used_in_its_place(prepared, tmp_path):
+    base, rows = reviews(40, classes=2), []
+    (first, _), (second, _), (third, _) = base[0], base[1], base[2]
+    rows = [*base, (first.upper(), 1), (second, 1), (third + " indeed", 1)]  # a copy, a contradiction, a near-copy
+    splits, card = prepared(rows, train_size=20, validation_size=0, test_size=14)
+    assert card["removed"]["near_duplicates"] == 1
+    found = left_out(tmp_path)
+    used = {name for split in SPLITS for name in splits[split].id}
+    assert {(row, reason) for row, reason, _ in found if reason == "contradictory copy"} == {
+        ("row-000001", "contradictory copy"), ("row-000041", "contradictory copy"),
+    }  # fmt: skip
+    ((copy, _, kept),) = [row for row in found if row[1] == "repeated copy"]
+    assert {copy, kept} == {"row-000000", "row-000040"}
+    ((near, _, twin),) = [row for row in found if row[1] == "near-duplicate"]
+    assert {near, twin} == {"row-000002", "row-000042"}
+    assert not {copy, near} & used
+    assert all(not kept for _, reason, kept in found if reason == "contradictory copy")
+
+
+def test_near_duplicates_can_be_kept(prepared, tmp_path):
+    rows = [
+        (f"{text} {ending}", label) for text, label in reviews(10, classes=2) for ending in ("indeed", "truly", "so")
+    ]
+    with pytest.raises(
+        data.DataError, match=r"resemble.*lower the sizes or add texts \(`data.near_duplicates: keep` uses"
+    ):
+        prepared(rows, train_size=20, validation_size=0, test_size=10)
+    splits, card = prepared(rows, train_size=20, validation_size=0, test_size=10, near_duplicates="keep")
+    assert len(splits["train"]) + len(splits["test"]) == 30
+    assert (card["removed"]["near_duplicates"], card["removed"]["near_duplicate_threshold"]) == (0, None)
+    assert left_out(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "configured", "expected"),
+    [
+        (["neg", "pos"], [0, 1], None, ["neg", "pos"]),
+        (["neg", "pos"], [0, 1], ("bad", "good"), ["bad", "good"]),
+        (["zero", "one", "two"], [2, 1], None, ["one", "two"]),
+        (None, [1, 2], None, ["1", "2"]),
+        (["only"], [0, 1], None, ["0", "1"]),
+    ],
+)
+def test_names_of_the_classes(tmp_path, tokenizer_directory, names, labels, configured, expected):
+    """Those of the configuration, else those that came with the data, else the labels."""
+    rows = [(text, labels[number % 2]) for number, (text, _) in enumerate(reviews(20))]
+    write(tmp_path / "train.csv", rows)
+    study = block(class_names=configured, train_size=8, validation_size=0, test_size=4)
+    data.fetch(data.Source.of(study), tmp_path / "source.parquet", tmp_path)
+    content = pq.read_table(tmp_path / "source.parquet")
+    origin = json.loads(content.schema.metadata[b"origin"]) | ({"label_names": names} if names else {})
+    pq.write_table(content.replace_schema_metadata({"origin": json.dumps(origin)}), tmp_path / "source.parquet")
+    data.prepare(study, tmp_path / "source.parquet", tokenizer_directory, tmp_path / "data")
+    card = json.loads((tmp_path / "data" / "card.json").read_text(encoding="utf-8"))
+    assert card["class_names"] == expected
+    assert "label_names" not in card
 
 
 def test_card_against_hand_counts(prepared, tmp_path):

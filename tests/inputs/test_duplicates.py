@@ -120,4 +120,5 @@ def test_hand_made_cases(texts, expected):
 def test_an_index_of_exactly_the_threshold_counts():
     """Four words have 7 members, three of them 5: the index is 5 / 7."""
     assert duplicates.distinct(["a b c d", "a b c"], threshold=5 / 7).tolist() == [True, False]
+    assert duplicates.twins(["x", "a b c d", "y z", "a b c"], threshold=5 / 7).tolist() == [-1, -1, -1, 1]
     assert duplicates.distinct(["a b c d", "a b c"], threshold=5 / 7 + 1e-3).tolist() == [True, True]

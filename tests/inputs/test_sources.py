@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lorastudy.inputs import data, sources
-from lorastudy.inputs.sources import files, labels, packaged
+from lorastudy.inputs.sources import files, json_rows, labels, packaged
 
 ODD_TEXTS = [
     "plain",
@@ -120,8 +120,9 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(tmp_path):
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
-        (3, 3), ("3", 3), (3.0, 3), ("3.0", 3), ("3.", 3), (" 3 ", 3), ("+3", 3), ("-1", -1), ("007", 7),
-        (Decimal("3.00"), 3), (True, "true"), (False, "false"), ("True", "True"), (2.5, "2.5"), ("good", "good"),
+        (3, 3), ("3", 3), (3.0, 3), ("3.0", 3), ("3.", 3), (" 3 ", 3), ("+3", 3), ("-1", -1), ("0", 0), ("0.0", 0),
+        ("007", "007"), ("01", "01"), ("01.0", "01.0"), ("00", "00"),
+        (Decimal("3.00"), 3), (True, "true"), (False, "false"), ("True", "true"), ("FALSE", "false"), ("untrue", "untrue"), (2.5, "2.5"), ("good", "good"),
         (" very good ", "very good"), ("٣", "٣"), ("3 stars", "3 stars"), (None, None), ("", None), ("  ", None),
         (float("nan"), None), ("nan", "nan"),
     ],
@@ -158,6 +159,164 @@ def test_classes_of_every_kind_and_number(tmp_path, column, listed, expected):
     block = source(train_file="a.parquet", labels=listed)
     data.fetch(block, tmp_path / "source.parquet", tmp_path)
     assert labels.classes(sources.load(tmp_path / "source.parquet")[0], block) == expected
+
+
+# --- files as they come
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv.gz", "a.jsonl", "a.json"])
+def test_text_files_in_other_forms_of_unicode(tmp_path, name, encoding):
+    """Excel's "Unicode text" is UTF-16 with tabs; PowerShell writes UTF-16 too."""
+    write(tmp_path / name, [(1, "Größe"), (2, "很好")])
+    content = (tmp_path / name).read_bytes()
+    content = (gzip.decompress(content) if name.endswith(".gz") else content).decode().encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    data.check(source(train_file=name), tmp_path)
+    read, _ = fetched(tmp_path, train_file=name)
+    assert [(row["text"], row["label"]) for row in read] == [("Größe", "1"), ("很好", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"id;text;label\n1;nice, really;1\n2;no;2\n"),
+        ("a.csv", b"text\tlabel\nnice, really\t1\nno\t2\n"),
+        ("a.tsv", b'text,label\n"nice, really",1\nno,2\n'),
+        ("a.csv", b"text|label\nnice, really|1\nno|2\n"),
+        ("a.csv", b'"text";"label"\r\n"nice, really";"1"\r\n"no";"2"\r\n'),
+    ],
+)
+def test_what_separates_the_fields_is_found_out(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    read, _ = fetched(tmp_path, train_file=name)
+    assert [(row["text"], row["label"]) for row in read] == [("nice, really", "1"), ("no", "2")]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['"great start', "middling", 'great end"', "bad"],  # would be one text of three lines
+        ['"Great" film', "fine", "bad", "worse"],
+        ['an "open quote', '"', 'a "b" c', '"all of it"'],
+    ],
+)
+def test_quotes_in_tsv_without_quoting_swallow_no_rows(tmp_path, lines):
+    rows = "".join(f"{text}\t{number % 2}\n" for number, text in enumerate(lines))
+    (tmp_path / "a.tsv").write_text("text\tlabel\n" + rows + "last\t1\nbut one\t0\n", encoding="utf-8")
+    read, _ = fetched(tmp_path, train_file="a.tsv")
+    assert [row["text"] for row in read] == [*lines, "last", "but one"]
+    assert [row["label"] for row in read] == ["0", "1", "0", "1", "1", "0"]
+
+
+def test_texts_of_several_lines_stay_whole_in_csv_and_tsv(tmp_path):
+    """Their lines have as many fields as the header, but no label at their end."""
+    text = "first, second\nthird, fourth"
+    for name, inside in (("a.csv", text), ("a.tsv", text.replace(", ", "\t"))):
+        write(tmp_path / name, [(1, inside), (2, "b")])
+        assert [row["text"] for row in fetched(tmp_path, train_file=name)[0]] == [inside, "b"]
+
+
+def test_an_array_of_json_objects(tmp_path):
+    rows = [{"label": number % 2, "text": text, "more": [1]} for number, text in enumerate(ODD_TEXTS)]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    data.check(source(train_file="a.json"), tmp_path)
+    read, _ = fetched(tmp_path, train_file="a.json")
+    assert [row["text"] for row in read] == ODD_TEXTS
+    with pytest.raises(data.DataError, match=r"1 row has an empty text in column 'text' \(row #1\)"):
+        (tmp_path / "a.json").write_text('[{"text": "a", "label": 1}, {"label": 2}]', encoding="utf-8")
+        fetched(tmp_path, train_file="a.json")
+
+
+def test_of_a_large_array_the_first_element_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_rows, "FIRST", 100)
+    rows = [{"text": "a" * 40, "label": 1}] * 50
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    data.check(source(train_file="a.json"), tmp_path)
+    with pytest.raises(data.DataError, match="no column 'txt'"):
+        data.check(source(train_file="a.json", text_column="txt"), tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps([{"text": "a" * 400, "label": 1}]), encoding="utf-8")
+    data.check(source(train_file="a.json"), tmp_path)
+
+
+def test_several_files_by_a_pattern(tmp_path):
+    for number, text in enumerate("ab"):
+        write(tmp_path / f"train-0000{number}.parquet", [(1, text), (2, text * 2)])
+    write(tmp_path / "test-00000.jsonl", [(1, "c")])
+    block = source(train_file="train-*.parquet", test_file="test-*.jsonl")
+    assert block.paths(tmp_path) == ["train-00000.parquet", "train-00001.parquet", "test-00000.jsonl"]
+    data.check(block, tmp_path)
+    read, origin = fetched(tmp_path, train_file="train-*.parquet", test_file="test-*.jsonl")
+    assert [(row["id"], row["text"]) for row in read] == [
+        ("train-000000", "a"), ("train-000001", "aa"), ("train-000002", "b"), ("train-000003", "bb"), ("test-000000", "c"),
+    ]  # fmt: skip
+    assert list(origin["files"]) == block.paths(tmp_path)
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path):
+    write(tmp_path / "a[1].csv", [(1, "a"), (2, "b")])
+    assert len(fetched(tmp_path, train_file="a[1].csv")[0]) == 2
+
+
+def test_the_home_directory_in_a_path(tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "home" / "reviews.csv", [(1, "a"), (2, "b")])
+    write(tmp_path / "home" / "test-0.csv", [(1, "c")])
+    read, origin = fetched(tmp_path, train_file="~/reviews.csv", test_file="~/test-*.csv")
+    assert [row["text"] for row in read] == ["a", "b", "c"]
+    assert list(origin["files"]) == [str(tmp_path / "home" / name) for name in ("reviews.csv", "test-0.csv")]
+
+
+def test_truth_values_are_the_same_in_files_of_every_kind(tmp_path):
+    for name, content in (
+        ("a.csv", b"text,label\na,True\nb,FALSE\n"),
+        ("b.jsonl", b'{"text": "a", "label": true}\n{"text": "b", "label": false}\n'),
+    ):
+        (tmp_path / name).write_bytes(content)
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [True, False]}), tmp_path / "c.parquet")
+    for name in ("a.csv", "b.jsonl", "c.parquet"):
+        read, _ = fetched(tmp_path, train_file=name, labels=(True, False))
+        assert [row["label"] for row in read] == ["true", "false"]
+
+
+def test_labels_with_zeros_in_front_are_labels_of_their_own(tmp_path):
+    (tmp_path / "train.csv").write_bytes(b"text,label\na,01\nb,1\nc,10\nd,02\n")
+    data.fetch(source(), tmp_path / "source.parquet", tmp_path)
+    assert labels.classes(sources.load(tmp_path / "source.parquet")[0], source()) == ["01", "02", 1, 10]
+
+
+def named_labels(column, names):
+    """Parquet as the library ``datasets`` writes a ClassLabel."""
+    told = {
+        "info": {
+            "features": {
+                "text": {"dtype": "string", "_type": "Value"},
+                "label": {"names": names, "_type": "ClassLabel"},
+            }
+        }
+    }
+    table = pa.table({"text": [f"text {row}" for row in range(len(column))], "label": column})
+    return table.replace_schema_metadata({"huggingface": json.dumps(told)})
+
+
+def test_names_of_a_class_label_come_with_the_data(tmp_path):
+    pq.write_table(named_labels([0, 1, 2], ["neg", "so-so", "pos"]), tmp_path / "train-0.parquet")
+    pq.write_table(named_labels([2, 0], ["neg", "so-so", "pos"]), tmp_path / "train-1.parquet")
+    assert fetched(tmp_path, train_file="train-*.parquet")[1]["label_names"] == ["neg", "so-so", "pos"]
+    write(tmp_path / "a.parquet", [(0, "a"), (1, "b")])
+    assert "label_names" not in fetched(tmp_path, train_file="a.parquet")[1]
+
+
+def test_the_library_datasets_writes_names_so(tmp_path):
+    """The same through the library itself, as a reference of the form of its metadata."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    assert fetched(tmp_path, train_file="a.parquet")[1]["label_names"] == ["no", "yes"]
 
 
 def test_two_files_keep_their_splits(tmp_path):
@@ -221,9 +380,19 @@ FOUND_BY_CHECK = {
                         r"column 'text' holds int64, not text; is `data.text_column` the right one\? Columns: text, label"),
     "label of lists": ({"a.parquet": parquet(text=["a"], label=[[1]])}, {"train_file": "a.parquet"},
                        r"column 'label' holds list.*, not single values; give each text one label"),
-    "JSON array": ({"a.json": b'[{"text": "a", "label": 1}]'}, {"train_file": "a.json"}, r"line 1 is not a JSON object; JSON Lines"),
+    "JSON of a number": ({"a.json": b"[1, 2]"}, {"train_file": "a.json"}, r"element #0 of its array is not a JSON object"),
+    "broken array": ({"a.json": b'[{"text": "a", "label": 1}'}, {"train_file": "a.json"}, r"neither an array of JSON objects nor one object a line"),
+    "empty array": ({"a.json": b" [ ]\n"}, {"train_file": "a.json"}, r"'a.json' has no rows of data"),
+    "column missing in an array": ({"a.json": b'[{"text": "a"}]'}, {"train_file": "a.json"}, r"no column 'label'"),
+    "key twice in an array": ({"a.json": b'[{"text": "a", "label": 1}, {"text": "b", "label": 2, "label": 3}]'}, {"train_file": "a.json"}, r"has the key 'label' twice"),
+    "key twice": ({"a.jsonl": b'{"text": "a", "label": 1, "text": "b"}'}, {"train_file": "a.jsonl"}, r"line 1 has the key 'text' twice"),
+    "no such pattern": ({"train-0.csv": GOOD}, {"train_file": "train-*.parquet"}, r"`data.train_file` is 'train-\*.parquet', and no file in .* is called so; correct the pattern"),
+    "one file for both patterns": ({"train-0.csv": GOOD, "test-0.csv": GOOD}, {"train_file": "t*.csv", "test_file": "test-*.csv"},
+                                   r"`data.test_file` is the same file as `data.train_file`, 'test-0.csv'"),
+    "one of several": ({"train-0.csv": GOOD, "train-1.csv": b"text,stars\na,1\n"}, {"train_file": "train-*.csv"}, r"`data.train_file` 'train-1.csv' has no column 'label'"),
+    "semicolons of other columns": ({"train.csv": b"txt;label\na;1\n"}, {}, r"has no column 'text'"),
     "broken JSON": ({"a.jsonl": b'{"text": "a", "label": 1'}, {"train_file": "a.jsonl"}, r"line 1 is not a JSON object"),
-    "deep JSON": ({"a.jsonl": b"[" * 100_000}, {"train_file": "a.jsonl"}, r"line 1 is not a JSON object"),
+    "deep JSON": ({"a.jsonl": b"[" * 100_000}, {"train_file": "a.jsonl"}, r"neither an array of JSON objects"),
     "text of a number": ({"a.jsonl": b'{"text": 1, "label": 1}'}, {"train_file": "a.jsonl"}, r"'text' in line 1 is not a string; quote"),
     "label of a list": ({"a.jsonl": b'{"text": "a", "label": [1]}'}, {"train_file": "a.jsonl"}, r"'label' in line 1 is not a single value"),
     "one column for both": ({"train.csv": GOOD}, {"label_column": "text"}, r"`data.text_column` and `data.label_column` are both 'text'; name two"),
@@ -250,6 +419,10 @@ FOUND_BY_FETCH = {
                                r"`data.train_file` 'train.csv': no text has the label 3"),
     "one class": ({"train.csv": b"text,label\na,1\nb,1.0\n"}, {}, r"all labels in column 'label' are 1; a classification needs at least two"),
     "late wide row": ({"train.csv": b'text,label\n"a\nb",1\na, really,1\n'}, {}, r"line 4 has 3 fields and the header 2"),
+    "swallowed rows": ({"train.csv": b'text,label\na,1\n"b,2\nc,1\nd",2\n'}, {}, r"quote that opens in line 3 closes in line 5, and each of these lines looks like a row"),
+    "UTF-16 cut": ({"train.csv": "text,label\na,1\nb,2\n".encode("utf-16")[:-1]}, {}, r"'train.csv' begins as UTF-16 and does not go on so; save it again"),
+    "label 01 for 1": ({"train.csv": b"text,label\na,01\nb,2\n"}, {"labels": (1, 2)}, r"for instance '01' \(line 2\); allowed: 1, 2. .*\(YAML takes 01 for the number 1: quote it\)"),
+    "label yes for true": ({"train.csv": b"text,label\na,yes\nb,no\n"}, {"labels": (True, False)}, r"allowed: true, false. .*\(YAML takes yes, no, on and off for truth values: quote them\)"),
     "cut gzip": ({"a.csv.gz": gzip.compress(GOOD)[:-12]}, {"train_file": "a.csv.gz"}, r"'a.csv.gz' cannot be read: .*; check"),
     "late Latin-1": ({"train.csv": b"text,label\n" + b"a,1\n" * 9000 + b"\xe9,2\n"}, {}, r"byte 0xe9 in line 9002"),
     "late broken JSON": ({"a.jsonl": b'{"text": "a", "label": 1}\n\n{"text": "b"'}, {"train_file": "a.jsonl"}, r"line 3 is not a JSON object"),
@@ -361,6 +534,7 @@ def test_hub_with_a_test_split(cache, tmp_path):
     assert rows[1] == ("train-000001", ODD_TEXTS[1], "1", "train")
     assert origin == {
         "source": "hub", "name": "someone/aggregated-reviews", "revision": REVISION, "files": None, "dropped_incomplete": 0,
+        "label_names": ["1 star", "2 stars"],
     }  # fmt: skip
 
 

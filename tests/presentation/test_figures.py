@@ -53,7 +53,7 @@ def study(tmp_path_factory):
 
 def drawn(name, results):
     """Figure, its axes with a title (a panel each) or all of them, and its caption."""
-    with matplotlib.rc_context(style.RC):
+    with style.alone():
         figure, caption = figures.FIGURES[name](results, LOOK)
         figure.draw_without_rendering()
     return figure, caption
@@ -531,7 +531,7 @@ def assert_tidy(figure, name):
         if text.get_visible() and text.get_text():
             boxes.append((text.get_window_extent(renderer), text))
 
-    with matplotlib.rc_context(style.RC), pytest.MonkeyPatch.context() as patch:
+    with style.alone(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(matplotlib.text.Text, "draw", record)
         patch.setattr(matplotlib.text.Annotation, "draw", record)
         figure.set_layout_engine("none")
@@ -555,13 +555,65 @@ def test_the_papers_grid_is_drawn_within_its_bounds(study):
     assert sum(name.startswith("figure") for name in figures.names(loaded.grid)) == 9
 
 
-def test_long_class_names_and_many_classes(study):
-    _, results = study()
-    data = results.settings["data"] | {"class_names": [f"a rather long name of class {i}" for i in range(5)]}
-    figure, _ = drawn("confusion", dataclasses.replace(results, settings=results.settings | {"data": data}))
+def ticks(results):
+    """Labels of the classes in the figure of confusions, and its caption."""
+    figure, caption = drawn("confusion", results)
     assert_tidy(figure, "confusion")
-    ticks = {text.get_text() for axes in figure.axes for text in axes.get_xticklabels()}
-    assert "a rather lo…" in ticks
+    return [text.get_text() for text in figure.axes[0].get_yticklabels()], caption
+
+
+def test_class_names_are_those_of_the_data_card(study):
+    """Neither `labels` nor `class_names` in the configuration: the card has named the classes by their labels."""
+    loaded, results = study({"data__labels": None, "data__class_names": None})
+    assert ticks(dataclasses.replace(results, classes=("1", "2", "3", "4", "5")))[0] == ["1", "2", "3", "4", "5"]
+
+
+def test_class_names_go_from_the_card_into_the_figure(tmp_path):
+    synthetic.write(tmp_path, synthetic.config(data__class_names=None, data__labels=None), accuracy)
+    names = ["awful", "bad", "so-so", "good", "great"]
+    (tmp_path / "results" / "data").mkdir()
+    (tmp_path / "results" / "data" / "card.json").write_text(json.dumps({"class_names": names}), encoding="utf-8")
+    assert ticks(synthetic.gather(tmp_path))[0] == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["under $10", "$10 to $50", "a_b^$c{$", r"\frac{1}", "100%"],
+        [r"$\alpha$", "_", "^", "$", r"\$5"],
+        ["Größe", "добро", "αβγ", "عربي", "Việt"],
+    ],
+)
+def test_class_names_are_set_letter_by_letter(study, names):
+    _, results = study()
+    labels, caption = ticks(dataclasses.replace(results, classes=tuple(names)))
+    assert labels == names
+    assert "abbreviates" not in caption
+
+
+def test_class_names_that_the_font_lacks_are_numbered_and_explained(study):
+    """DejaVu Sans has neither Chinese nor Devanagari, and no such emoji."""
+    _, results = study()
+    names = ("很好", "bad", "अच्छा", "🫠", "good")
+    labels, caption = ticks(dataclasses.replace(results, classes=names))
+    assert labels == ["class 1", "bad", "class 3", "class 4", "good"]
+    assert "Names that the figure abbreviates: class 1 is “很好”, class 3 is “अच्छा”, class 4 is “🫠”." in caption
+
+
+def test_long_class_names_are_cut_where_they_stay_apart(study):
+    _, results = study()
+    names = ("a rather long name", "customer service good", "customer service bad", "two\nlines", "")
+    labels, caption = ticks(dataclasses.replace(results, classes=names))
+    assert labels == ["a rather lo…", "class 2", "class 3", "two lines", "(empty)"]
+    assert "a rather lo… is “a rather long name”, class 2 is “customer service good”" in caption
+
+
+def test_of_many_classes_every_so_many_are_named(study):
+    """150 classes: every tenth, for 16 names have room at an axis."""
+    _, results = study()
+    counts = dict.fromkeys(results.confusion, (2 * np.eye(150, dtype=int)).tolist())
+    many = dataclasses.replace(results, confusion=counts, classes=tuple(f"c{number}" for number in range(150)))
+    assert ticks(many)[0] == [f"c{number}" for number in range(0, 150, 10)]
 
 
 def test_captions_say_what_one_seed_leaves_open(study):
@@ -585,7 +637,7 @@ def test_methods_and_target_sets_differ_without_colour():
 
 def test_colours_are_those_of_the_configuration(study):
     _, results = study()
-    with matplotlib.rc_context(style.RC):
+    with style.alone():
         figure, _ = figures.FIGURES["r_trend"](results, dataclasses.replace(LOOK, lora_colour="#123456"))
     assert line(panel(figure, "Attention"), "lora").get_color() == "#123456"
 
@@ -630,9 +682,41 @@ def test_the_same_bytes_again_without_torch_and_with_embedded_fonts(tmp_path):
         assert b"CreationDate" not in content
 
 
+@pytest.mark.parametrize("spoilt", ["environment", "study", "home"])
+def test_settings_of_matplotlib_that_are_the_users_change_no_figure(tmp_path, spoilt):
+    """MPLBACKEND as in a notebook, a matplotlibrc beside the study or in the home directory."""
+    synthetic.write(tmp_path / "study", synthetic.config(grid__lines=synthetic.full([4, 8], [16, 32])), accuracy)
+    tests = os.pathsep.join([str(REPOSITORY / "tests"), os.environ["PYTHONPATH"]])
+    clean = {"PATH": "/usr/bin:/bin", "PYTHONPATH": tests, "HOME": str(tmp_path / "home")}
+    lines = "backend: nowhere\nfigure.facecolor: black\nsavefig.bbox: tight\nfont.size: 30\n# caf\u00e9\n".encode(
+        "latin-1"
+    )
+    for place in ("beside", "home/.config/matplotlib"):
+        (tmp_path / place).mkdir(parents=True)
+    own = {
+        "environment": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        "study": {"MPLBACKEND": "inline"},
+        "home": {"MATPLOTLIBRC": str(tmp_path / "beside")},
+    }[spoilt]
+    if spoilt != "environment":
+        for place in ("beside", "home/.config/matplotlib"):
+            (tmp_path / place / "matplotlibrc").write_bytes(lines)
+    code = DRAW.replace(
+        '("r_trend", "lora_against_qlora", "r_alpha_map", "confusion", "loss_curves")', '("confusion",)'
+    )
+    runs = {"clean": ({"MPLCONFIGDIR": str(tmp_path / "empty")}, "study"), "own": (own, "beside")}
+    for name, (extra, where) in runs.items():
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "study", tmp_path / name],
+            env=clean | extra, cwd=tmp_path / where, check=True, capture_output=True,
+        )  # fmt: skip
+    for path in (tmp_path / "clean").iterdir():
+        assert path.read_bytes() == (tmp_path / "own" / path.name).read_bytes(), path.name
+
+
 def test_every_figure_and_table_is_in_the_report_with_caption_and_labels(copy_study, snakemake):
-    snakemake("-d", copy_study, "--report", copy_study / "report.html", "figures/", "paper_tables/")
-    page = (copy_study / "report.html").read_text()
+    snakemake("-d", copy_study, "--report", copy_study / "snakemake_report.html", "figures/", "paper_tables/")
+    page = (copy_study / "snakemake_report.html").read_text()
     found, _ = json.JSONDecoder().raw_decode(page[page.index('var results = {"') + len("var results = ") :])
     made = [path for place in ("figures", "paper_tables") for path in (copy_study / place).iterdir() if path.is_file()]
     assert {f"{path.parent.name}/{path.name}" for path in made} == set(found)

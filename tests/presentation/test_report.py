@@ -13,6 +13,7 @@ import report_study
 from lorastudy.analysis import details
 from lorastudy.presentation import report, rule_graph, tables
 from lorastudy.study import settings
+from lorastudy.study.configuration import Configuration
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +154,21 @@ def test_values_as_text(value, kind, text):
 
 
 def test_the_command_can_be_typed(tmp_path):
-    assert report.command(settings.REPOSITORY) == "snakemake --cores 1"
-    assert report.command(settings.REPOSITORY / "demo", "figures/a.png") == (
+    alone = Configuration()
+    assert report.command(settings.REPOSITORY, alone) == "snakemake --cores 1"
+    assert report.command(settings.REPOSITORY / "demo", alone, "figures/a.png") == (
         "snakemake -d demo --cores 1 --force figures/a.png"
     )
-    assert "'" in report.command(settings.REPOSITORY / "a study; rm", "x")
+    assert "'" in report.command(settings.REPOSITORY / "a study; rm", alone, "x")
+
+
+def test_the_command_says_what_configured_the_study():
+    """Files relative to where it is typed, values quoted for the shell; options last, as they take all that follows."""
+    configured = Configuration((str(settings.REPOSITORY / "demo" / "one.yaml"),), ("grid={r: [2]}", "study={name: x}"))
+    assert report.command(settings.REPOSITORY / "demo", configured, "report.html") == (
+        "snakemake -d demo --cores 1 --force report.html --configfile demo/one.yaml "
+        "--config 'grid={r: [2]}' 'study={name: x}'"
+    )
 
 
 def test_backticks_become_code_and_nothing_else_becomes_markup():

@@ -84,6 +84,26 @@ def test_what_came_later_is_no_part_of_a_cell_at_its_default(config):
     assert settings.load(config).cell_spec(cell)["training"]["seed"] == 42
 
 
+def test_a_key_that_came_later_is_no_part_of_older_results_until_it_is_set(config):
+    """Neither of a cell's nor of a baseline's, nor of what the splits are drawn by."""
+    loaded = settings.load(config)
+    cell = next(iter(grid.cells(loaded.grid).values()))
+    specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
+    assert ["near_duplicates" in spec["data"] for spec in specs] == [False, False]
+    config["data"]["near_duplicates"] = "keep"
+    loaded = settings.load(config)
+    specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
+    assert [spec["data"]["near_duplicates"] for spec in specs] == ["keep", "keep"]
+
+
+def test_truth_values_that_were_meant_as_words_are_explained(config):
+    config["data"]["class_names"] = [True, "2", "3", "4", "5"]
+    with pytest.raises(
+        settings.ConfigError, match=r"`data.class_names.0` is True; allowed: string. YAML takes yes, no"
+    ):
+        settings.load(config)
+
+
 def test_numbers_without_a_dot_are_read_in_lists_and_lines_too(config):
     config["data"]["validation_size"] = 100
     config["grid"] |= {"learning_rates": ["1e-3"], "lines": {"r": {"r": [8], "alpha": "1e1"}}}

@@ -1,17 +1,6 @@
 """What every stage needs: the study's settings and its cells. The logic is in lorastudy."""
 
-import os
-import sys
-from pathlib import Path
-
 from snakemake.cli import get_argument_parser
-
-# This clone's library, whatever the environment has installed; jobs inherit it.
-SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
-sys.path.insert(0, SCRIPTS)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [SCRIPTS, os.environ.get("PYTHONPATH")])
-)
 
 from lorastudy.inputs import data as study_data
 from lorastudy.analysis import summary

@@ -4,7 +4,7 @@
 rule fetch_data:
     input:
         # the study's own files, so that an edited one is read again
-        list(study_data.Source.of(SETTINGS.data).files().values()),
+        study_data.Source.of(SETTINGS.data).paths(),
     output:
         "results/data/source.parquet",
     log:
@@ -36,7 +36,7 @@ rule prepare_data:
     conda:
         "../../envs/train.yaml"
     params:
-        data=SETTINGS.block("data"),
+        data=SETTINGS.baseline_spec()["data"],
     message:
         "Drawing the training, validation and test texts"
     script:

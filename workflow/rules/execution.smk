@@ -91,6 +91,7 @@ onstart:
     ):  # tables and figures of what there is may be made while the study runs
         checked(STUDY_LEASE.acquire, False)
         atexit.register(STUDY_LEASE.release)
+        CONFIGURED.remember()
     if workflow.executor_plugin.name == "slurm":
         before_slurm()
 

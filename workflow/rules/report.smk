@@ -23,6 +23,7 @@ rule make_report:
         "../../envs/analysis.yaml"
     params:
         settings=settings_with_cost,
+        configuration=CONFIGURED.as_dict(),
         code=code_of_library,
         page=templates_of_page,
     message:

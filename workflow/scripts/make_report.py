@@ -8,23 +8,38 @@ from lorastudy.analysis import summary
 from lorastudy.jobs import running
 from lorastudy.presentation import report, tables
 from lorastudy.study import records, settings
+from lorastudy.study.configuration import Configuration
 
 
-def main(inputs, output, blocks):
-    """``inputs`` are the rule's files by name, ``blocks`` the configuration's by name."""
+def main(inputs, output, blocks, options):
+    """``inputs`` are the rule's files by name, ``blocks`` the configuration's, ``options`` how the study is configured."""
+    configured = Configuration.from_dict(options)
     drawings, parameters = inputs.pop("figures"), inputs.pop("parameters")
     details = records.read_json(inputs.pop("details"))
     for read_beside in ("captions", "tables"):  # by the names of figures and tables
         inputs.pop(read_beside)
     results = summary.load(**inputs, settings=blocks)
     made = {name: tables.make(name, results, parameters) for name in tables.names(blocks["study"]["paper"])}
-    report.write(output, results, details, inputs.values(), drawings, made, rulegraph())
+    report.write(output, results, details, inputs.values(), drawings, made, rulegraph(configured), configured)
 
 
-def rulegraph():
+def rulegraph(configured):
     """The workflow's graph as dot, and why there is none: one of the two is None."""
     snakefile = str(settings.REPOSITORY / "Snakefile")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "all", "--nolock", "--rulegraph", "dot"]
+    # -P: modules of the user's beside the study are not ours to run
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        snakefile,
+        "all",
+        "--nolock",
+        "--rulegraph",
+        "dot",
+    ]
+    command += configured.arguments()
     # not this job's arguments and settings: the graph is that of the whole study
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=clean)
@@ -36,4 +51,9 @@ def rulegraph():
 
 if __name__ == "__main__":
     with running.job(snakemake.log[0]):
-        main(dict(snakemake.input.items()), snakemake.output[0], snakemake.params.settings)
+        main(
+            dict(snakemake.input.items()),
+            snakemake.output[0],
+            snakemake.params.settings,
+            snakemake.params.configuration,
+        )

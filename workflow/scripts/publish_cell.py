@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+from lorastudy.engine import exchange
 from lorastudy.jobs import running
 from lorastudy.presentation import publish
 
 
 def main(record, card, output, study_name):
     """Arguments are the rule's files and the title of the study."""
-    publish.write(Path(record).parent, card, output, study_name)
+    cell = Path(record).parent
+    publish.write(cell, card, output, study_name)
+    exchange.write(cell / "adapter", output)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lorastudy.jobs import lease, slurm
+from lorastudy.jobs import lease, logs, slurm
+from lorastudy.study import configuration
 from lorastudy.study.settings import REPOSITORY
 
 POLL_SECONDS = 3
@@ -58,13 +59,19 @@ def _stop(holder):
         os.kill(holder["pid"], signal.SIGTERM)
 
 
-def main(study, cancel, arguments, poll=POLL_SECONDS):
+def main(study, configured, cancel, arguments, poll=POLL_SECONDS):
     """Returns the exit status of snakemake; 2 if the study is not to be taken up.
+
+    Args:
+        study: its directory.
+        configured: ``configuration.Configuration``.
+        cancel: whether running jobs are ended.
+        arguments: for snakemake.
 
     Raises:
         slurm.SlurmError: Slurm does not answer, so that nobody knows what still runs.
     """
-    if not (study / "config.yaml").is_file():
+    if not (configured.files or (study / configuration.CONFIG).is_file()):
         print(f"{study.resolve()} has no config.yaml: it is not a study's directory.", file=sys.stderr)
         return 2
     if running := lease.living(study / lease.DIRECTORY).get("snakemake"):
@@ -83,18 +90,25 @@ def main(study, cancel, arguments, poll=POLL_SECONDS):
             told.add(job.name)
         time.sleep(poll)
     lease.clear(study / lease.DIRECTORY)
-    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", study]
-    subprocess.run([*snakemake, "--unlock", "--quiet"], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    return subprocess.run([*snakemake, "--rerun-incomplete", *arguments], check=False, cwd=REPOSITORY).returncode
+    snakemake = [sys.executable, "-P", "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", study]
+    # at the end, because targets that followed would be taken for values
+    options = configured.arguments()
+    subprocess.run([*snakemake, "--unlock", "--quiet", *options], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    return subprocess.run(
+        [*snakemake, "--rerun-incomplete", *arguments, *options], check=False, cwd=REPOSITORY
+    ).returncode
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", "--directory", type=Path, default=Path(), help="the study (default: this directory)")
     parser.add_argument("--cancel", action="store_true", help="end the jobs that still run instead of waiting for them")
+    configuration.add_options(parser)
     known, others = parser.parse_known_args()
+    logs.any_terminal()
     try:
-        sys.exit(main(known.directory.resolve(), known.cancel, others))
+        configured = configuration.Configuration.of_options(known).or_last(known.directory)
+        sys.exit(main(known.directory.resolve(), configured, known.cancel, others))
     except slurm.SlurmError as fault:
         sys.exit(str(fault))
     except KeyboardInterrupt:

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import watch
-from lorastudy.jobs import attempts, progress
-from lorastudy.study import grid
+from lorastudy.jobs import attempts, logs, progress
+from lorastudy.study import configuration, grid
 from lorastudy.study.settings import REPOSITORY
 
 LOG = Path("logs", "snakemake.log")
@@ -31,18 +31,34 @@ PRODUCTS = (  # of a study, and what to begin with
 )
 
 
-def main(directory, arguments):
-    """Run the study in ``directory`` with Snakemake's ``arguments``; returns Snakemake's exit status."""
+def main(directory, configured, arguments):
+    """Run the study in ``directory`` with Snakemake's ``arguments``; returns Snakemake's exit status.
+
+    Args:
+        configured: ``configuration.Configuration``.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)
-    study = watch.study_in(directory)
+    study = watch.study_in(directory, configured)
     os.chdir(directory)
     LOG.parent.mkdir(exist_ok=True)
     begun = attempts.now()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", Path.cwd()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        REPOSITORY / "Snakefile",
+        "--directory",
+        Path.cwd(),
+    ]
     with LOG.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen([*command, *arguments], cwd=REPOSITORY, stdout=log, stderr=log)
+        # options at the end, for they take all that follows for values
+        process = subprocess.Popen(
+            [*command, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log
+        )
         signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
             follow(console, study, process)
@@ -106,8 +122,10 @@ def verdicts(path):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", help="the study")
+    configuration.add_options(parser)
     known, others = parser.parse_known_args()
+    logs.any_terminal()
     try:
-        sys.exit(main(known.directory, others))
+        sys.exit(main(known.directory, configuration.Configuration.of_options(known), others))
     except KeyboardInterrupt:
         sys.exit(130)

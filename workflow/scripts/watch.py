@@ -8,9 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
-from lorastudy.jobs import progress
-from lorastudy.study import grid, settings
+from lorastudy.jobs import logs, progress
+from lorastudy.study import configuration, grid, settings
 
 NEWEST = 5  # finished cells that are listed
 BAR = 60  # characters
@@ -27,20 +26,19 @@ def main(arguments=None):
     parser.add_argument(
         "--every", type=float, default=2.0, metavar="SECONDS", help="time between two looks (default: 2)"
     )
+    configuration.add_options(parser)
     chosen = parser.parse_args(arguments)
-    study = study_in(chosen.directory)
+    logs.any_terminal()
+    study = study_in(chosen.directory, configuration.Configuration.of_options(chosen).or_last(chosen.directory))
     os.chdir(chosen.directory)
     watch(study, chosen.once, chosen.every)
 
 
-def study_in(directory):
+def study_in(directory, configured):
     """``settings.Settings`` of the study in ``directory``; ends the process in a line if there is none."""
-    path = Path(directory, "config.yaml")
     try:
-        return settings.load(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        sys.exit(f"{path}: there is no such file; name the directory of a study.")
-    except (settings.ConfigError, yaml.YAMLError) as fault:
+        return settings.load(configured.read(directory))
+    except settings.ConfigError as fault:
         sys.exit(str(fault))
 
 

@@ -49,6 +49,7 @@ class Results:
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.
+        classes: names of the classes, in their order; empty where neither data card nor configuration has them.
         settings: the configuration's blocks that tables and figures depend on, by name.
     """
 
@@ -57,6 +58,7 @@ class Results:
     comparisons: "pd.DataFrame"  # noqa: F821
     curves: "pd.DataFrame"  # noqa: F821
     confusion: dict
+    classes: tuple
     settings: dict
 
     @property
@@ -82,14 +84,30 @@ def load(summary, points, comparisons, curves, confusion, settings):
     """
     import pandas as pd
 
+    matrices = records.read_json(confusion)
+    if matrices.keys() != {"classes", "counts"}:
+        raise ResultsError(_REMADE.format(path=confusion, lack="names of the classes"))
     return Results(
         summary=_table(summary, COLUMNS, WHOLE, TEXT),
         points=_table(points, of_points.COLUMNS, of_points.WHOLE),
         comparisons=_table(comparisons, of_comparisons.COLUMNS, of_comparisons.WHOLE),
         curves=pd.read_csv(curves),
-        confusion=records.read_json(confusion),
+        confusion=matrices["counts"],
+        classes=tuple(matrices["classes"] or settings_names(settings)),
         settings=settings,
     )
+
+
+_REMADE = (
+    "{path} has no {lack}: another version of this pipeline wrote it. "
+    "Delete it and run the same command again; no cell is trained for it."
+)
+
+
+def settings_names(blocks):
+    """The configuration's names of the classes, as strings; empty without any."""
+    data = blocks.get("data", {})
+    return [str(name) for name in data.get("class_names") or data.get("labels") or ()]
 
 
 def _table(path, columns, whole, text=()):
@@ -98,10 +116,7 @@ def _table(path, columns, whole, text=()):
 
     frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
     if lost := [column for column in columns if column not in frame]:
-        raise ResultsError(
-            f"{path} has no column `{lost[0]}`: another version of this pipeline wrote it. "
-            "Delete it and run the same command again; no cell is trained for it."
-        )
+        raise ResultsError(_REMADE.format(path=path, lack=f"column `{lost[0]}`"))
     return frame
 
 
@@ -208,12 +223,14 @@ def curves(summary, study_directory="."):
 
 
 def confusion(summary, study_directory="."):
-    """Confusion matrices by id of all cells and baselines that have one."""
+    """``counts``: confusion matrix by id of all cells and baselines that have one; ``classes``: the data card's names."""
+    card = Path(study_directory, layout.CARD)
+    names = records.read_json(card)["class_names"] if card.exists() else None
     matrices = {}
     for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         record = layout.result(row.id, row.kind, study_directory) / "metrics.json"
         matrices[row.id] = records.read_json(record)["confusion"]
-    return matrices
+    return {"classes": names, "counts": matrices}
 
 
 def write_csv(frame, path):

@@ -5,8 +5,11 @@ for an attention name that its mask registry does not know. Two things would sil
 are therefore never used: a key-value cache (``use_cache=True``) and any two-dimensional ``attention_mask``.
 """
 
-import inspect
-from functools import cache
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 NAME = "packed"
 AMPERE = (8, 0)
@@ -78,17 +81,13 @@ def attend(
     """
     if softcap is not None or sinks is not None:
         return _by_hand(query, key, value, boundaries, max_length, scale, last, window, softcap, sinks)
-    run = _flash if _has_flash(query, window) else _side_by_side
+    run = _flash if has_flash(query.dtype, query.device) else _side_by_side
     return run(query, key, value, boundaries, max_length, scale, last, window)
 
 
-def _has_flash(query, window):
+def has_flash(dtype, device):
     """Flash attention computes in 16 bits alone, and on GPUs from Ampere (compute capability 8.0) on."""
-    import torch
-
-    if not query.is_cuda or query.dtype == torch.float32 or torch.cuda.get_device_capability(query.device) < AMPERE:
-        return False
-    return window is None or _knows_windows()
+    return device.type == "cuda" and dtype != torch.float32 and torch.cuda.get_device_capability(device) >= AMPERE
 
 
 class _Rows:
@@ -102,8 +101,6 @@ class _Rows:
     """
 
     def __init__(self, boundaries, longest):
-        import torch
-
         place = boundaries.device
         self.lengths, self.longest = boundaries.diff().long(), longest
         self.rows = torch.repeat_interleave(torch.arange(len(self.lengths), device=place), self.lengths)
@@ -111,8 +108,6 @@ class _Rows:
 
     def spread(self, states):
         """(T, heads, width) → (n, heads, longest, width), float32."""
-        import torch
-
         padded = states.new_zeros(len(self.lengths), self.longest, *states.shape[1:], dtype=torch.float32)
         padded[self.rows, self.columns] = states.float()
         return padded.transpose(1, 2)
@@ -123,8 +118,6 @@ class _Rows:
 
     def seen(self, last, window):
         """Which keys a query sees: (longest, longest), or (n, 1, 1, longest) for the last token of each text."""
-        import torch
-
         key = torch.arange(self.longest, device=self.lengths.device)
         query = self.lengths[:, None, None, None] - 1 if last else key[:, None]
         visible = key <= query
@@ -133,8 +126,6 @@ class _Rows:
 
 def _side_by_side(query, key, value, boundaries, max_length, scale, last, window):
     """For a CPU, for float32 anywhere, and for GPUs without flash attention."""
-    import torch.nn.functional as F
-
     rows = _Rows(boundaries, max_length)
     masked = last or (window is not None and window < max_length)
     mixed = F.scaled_dot_product_attention(
@@ -147,9 +138,6 @@ def _side_by_side(query, key, value, boundaries, max_length, scale, last, window
 def _by_hand(query, key, value, boundaries, max_length, scale, last, window, softcap, sinks):
     """Attention written out, for what no kernel in torch has. Scores of a few texts at a time, computed again in the
     backward pass, so that memory stays linear in the tokens."""
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
     texts = len(boundaries) - 1
     at_once = max(1, SCORES_AT_ONCE // (query.shape[1] * max_length * (1 if last else max_length)))
     parts = []
@@ -163,8 +151,6 @@ def _by_hand(query, key, value, boundaries, max_length, scale, last, window, sof
 
 
 def _written_out(query, key, value, sinks, boundaries, max_length, scale, last, window, softcap):
-    import torch
-
     rows = _Rows(boundaries, max_length)
     states = query.float()[:, :, None] if last else rows.spread(query)
     keys, values = rows.spread(key), rows.spread(value)
@@ -183,37 +169,51 @@ def _written_out(query, key, value, sinks, boundaries, max_length, scale, last, 
 
 
 def _flash(query, key, value, boundaries, max_length, scale, last, window):
-    import torch
-    from torch.nn.attention.varlen import varlen_attn
-
-    grouped, masked = _arguments(varlen_attn, window, last)
+    starts, longest = boundaries, max_length
     if last:
         # a longest query of 2, not 1: with 1 the kernel takes a route for decoding, which has no backward pass
-        starts = torch.arange(len(boundaries), dtype=torch.int32, device=query.device)
-        return varlen_attn(query, key, value, starts, boundaries, 2, max_length, scale=scale, **grouped, **masked)
-    return varlen_attn(
-        query, key, value, boundaries, boundaries, max_length, max_length, scale=scale, **grouped, **masked
-    )
+        starts, longest = torch.arange(len(boundaries), dtype=torch.int32, device=query.device), 2
+    # the window is of tokens to the left and to the right of a query, which is aligned at the end of a text
+    left, right = (-1, -1) if window is None and last else (-1 if window is None else window - 1, 0)
+    return _Flash.apply(query, key, value, (starts, boundaries, longest, max_length), scale, left, right)
 
 
-def _knows_windows():
-    from torch.nn.attention.varlen import varlen_attn
+class _Flash(torch.autograd.Function):
+    """torch's flash attention for texts of any length (Dao 2023). ``varlen_attn`` is a custom operator around the same
+    kernels, which takes the host three times as long."""
 
-    return "window_size" in _parameters(varlen_attn)
+    @staticmethod
+    def forward(ctx, query, key, value, texts, scale, left, right):
+        mixed, log_sum, random, unused, _ = torch.ops.aten._flash_attention_forward(
+            query, key, value, *texts, 0.0, (left, right) == (-1, 0), False,
+            scale=scale, window_size_left=left, window_size_right=right,
+        )  # fmt: skip
+        ctx.save_for_backward(query, key, value, mixed, log_sum, random, unused)
+        ctx.texts, ctx.window = texts, (scale, left, right)
+        return mixed
+
+    @staticmethod
+    def backward(ctx, d_mixed):
+        query, key, value, mixed, log_sum, random, unused = ctx.saved_tensors
+        scale, left, right = ctx.window
+        with _in_order():
+            gradients = torch.ops.aten._flash_attention_backward(
+                d_mixed.contiguous(), query, key, value, mixed, log_sum, *ctx.texts, 0.0, (left, right) == (-1, 0),
+                random, unused, scale=scale, window_size_left=left, window_size_right=right,
+            )  # fmt: skip
+        return *gradients, None, None, None, None
 
 
-@cache
-def _parameters(function):
-    return frozenset(inspect.signature(function).parameters)
-
-
-def _arguments(varlen_attn, window, last):
-    """torch 2.10 says ``is_causal``; later ones a window of tokens to the left and to the right of a query, which is
-    aligned at the end of a text; and from 2.12 on grouped-query attention must be asked for."""
-    known = _parameters(varlen_attn)
-    grouped = {"enable_gqa": True} if "enable_gqa" in known else {}
-    if window is None and last:
-        return grouped, {}
-    if "window_size" in known:
-        return grouped, {"window_size": (-1 if window is None else window - 1, 0)}
-    return grouped, {"is_causal": True}
+@contextmanager
+def _in_order():
+    """Let the backward kernel add up the gradient of a long text's queries in a fixed order, for the same bits each time."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # not by the public function, which imports torch's compiler and takes seconds
+    torch._C._set_deterministic_algorithms(True, warn_only=False)
+    try:
+        yield
+    finally:
+        torch._C._set_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filling

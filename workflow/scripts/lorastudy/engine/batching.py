@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+IGNORED = -100  # label of what has no loss, for torch's cross-entropy
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -14,8 +16,10 @@ class Pack:
         input_ids: tokens of all texts, shape (1, T).
         position_ids: position of each token in its own text, shape (1, T).
         boundaries: start of each text and the end of the last, int32, shape (n + 1,).
-        max_length: tokens of the longest text.
+        max_length: tokens of the longest text, or more.
         keys: of each token's dropout (``dropout.keys``), int32, shape (2, T); None where nothing is dropped.
+        labels: class index of each text, int64, shape (n,).
+        share: texts of the optimizer step, which the sum of the losses is divided by, int32, shape (1,).
     """
 
     input_ids: torch.Tensor
@@ -23,6 +27,8 @@ class Pack:
     boundaries: torch.Tensor
     max_length: int
     keys: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+    share: torch.Tensor | None = None
 
     @property
     def tokens(self):
@@ -34,30 +40,93 @@ class Pack:
         return self.boundaries[1:].long() - 1
 
 
-def pack(texts, device="cpu", keys=None):
-    """Lay ``texts`` (sequences of token ids, none empty) end to end.
+class Frame:
+    """Room for a pack in one array of int32, so that it reaches a GPU in one copy.
+
+    A frame may have room for more tokens and texts than are put into it. What is left over is one more text, and after it
+    empty ones, all without a label: they have no loss and change no gradient.
 
     Args:
-        keys: array of ``dropout.keys`` for these texts.
+        tokens, texts: that it has room for.
     """
-    lengths = np.fromiter((len(text) for text in texts), dtype=np.int32, count=len(texts))
-    boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    positions = np.arange(boundaries[-1]) - np.repeat(boundaries[:-1], lengths)
-    ids = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
 
-    def there(values):
-        tensor = torch.from_numpy(values)
-        if torch.device(device).type == "cuda":  # a copy from pageable memory would wait for the GPU's queue
-            tensor = tensor.pin_memory()
-        return tensor.to(device, non_blocking=True)
+    def __init__(self, tokens, texts):
+        self.tokens, self.texts = tokens, texts
+        sizes = {"ids": tokens, "positions": tokens, "keys": 2 * tokens}
+        sizes |= {"boundaries": texts + 1, "labels": texts, "share": 1}
+        self.places, self.size = {}, 0
+        for name, size in sizes.items():
+            self.places[name] = slice(self.size, self.size + size)
+            self.size += size
 
-    return Pack(
-        input_ids=there(ids)[None],
-        position_ids=there(positions.astype(np.int64))[None],
-        boundaries=there(boundaries),
-        max_length=int(lengths.max()),
-        keys=None if keys is None else there(keys),
-    )
+    def fill(self, texts, labels=None, keys=None, share=1):
+        """The array of a pack.
+
+        Args:
+            texts: sequences of token ids, none empty. Fewer than there is room for leave room for a token, too.
+            labels: class index of each.
+            keys: array of ``dropout.keys`` for these texts.
+            share: texts of the optimizer step.
+        """
+        numbers = np.zeros(self.size, dtype=np.int32)
+        lengths = np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        filled = lengths.sum()
+        if filled > self.tokens or len(texts) > self.texts or (filled == self.tokens) != (len(texts) == self.texts):
+            raise ValueError(f"{len(texts)} texts of {filled} tokens do not go into {self.texts} of {self.tokens}")
+        boundaries = np.full(self.texts + 1, self.tokens)
+        boundaries[0], boundaries[1 : len(texts) + 1] = 0, np.cumsum(lengths)
+        if texts:
+            numbers[self.places["ids"]][:filled] = np.concatenate([np.asarray(text, dtype=np.int32) for text in texts])
+        numbers[self.places["positions"]] = np.arange(self.tokens) - np.repeat(boundaries[:-1], np.diff(boundaries))
+        numbers[self.places["boundaries"]] = boundaries
+        numbers[self.places["labels"]] = IGNORED
+        if labels is not None:
+            numbers[self.places["labels"]][: len(texts)] = labels
+        if keys is not None:
+            numbers[self.places["keys"]].reshape(2, -1)[:, :filled] = keys
+        numbers[self.places["share"]] = share
+        return numbers
+
+    def read(self, numbers, max_length, keys=True):
+        """The pack whose array a tensor holds.
+
+        Args:
+            max_length: tokens of the longest text, at least.
+            keys: whether it has any.
+        """
+        parts = {name: numbers[place] for name, place in self.places.items()}
+        return Pack(
+            input_ids=parts["ids"].long()[None],
+            position_ids=parts["positions"].long()[None],
+            boundaries=parts["boundaries"],
+            max_length=max_length,
+            keys=parts["keys"].view(2, -1) if keys else None,
+            labels=parts["labels"].long(),
+            share=parts["share"],
+        )
+
+
+def copy(numbers, tensor):
+    """Copy a NumPy array to a tensor, without waiting for what its device does."""
+    source = torch.from_numpy(numbers)
+    if tensor.is_cuda:  # from pageable memory the copy would wait for the GPU's queue
+        source = source.pin_memory()
+    tensor.copy_(source, non_blocking=True)
+
+
+def on_device(numbers, device):
+    """A NumPy array as a tensor there."""
+    tensor = torch.empty(numbers.shape, dtype=torch.int32, device=device)
+    copy(numbers, tensor)
+    return tensor
+
+
+def pack(texts, device="cpu", labels=None, keys=None, share=1):
+    """Lay ``texts`` end to end; the arguments are those of ``Frame.fill``."""
+    lengths = [len(text) for text in texts]
+    frame = Frame(sum(lengths), len(texts))
+    numbers = on_device(frame.fill(texts, labels, keys, share), device)
+    return frame.read(numbers, max(lengths), keys is not None)
 
 
 def micro_batches(lengths, limit, processes=1):

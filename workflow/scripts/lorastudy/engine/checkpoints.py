@@ -11,6 +11,10 @@ import shutil
 import zlib
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
 from lorastudy.study import records
 
 log = logging.getLogger("lorastudy")
@@ -36,8 +40,6 @@ class Checkpoints:
 
     def save(self, step, tensors, state):
         """Write a checkpoint after ``step`` optimizer steps: ``tensors`` by name, ``state`` fit for JSON."""
-        from safetensors.torch import save_file
-
         self.directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {
@@ -67,8 +69,6 @@ class Checkpoints:
 
         A truncated, altered or foreign one is named in the log and passed over.
         """
-        from safetensors import SafetensorError, safe_open
-
         for path in self._paths():
             try:
                 with safe_open(path, framework="pt", device=str(device)) as file:
@@ -103,12 +103,6 @@ def _checksum(tensors):
     value = 0
     for name in sorted(tensors):
         value = zlib.crc32(
-            tensors[name].cpu().contiguous().reshape(-1).view(_bytes()).numpy(), zlib.crc32(name.encode(), value)
+            tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), value)
         )
     return value
-
-
-def _bytes():
-    import torch
-
-    return torch.uint8

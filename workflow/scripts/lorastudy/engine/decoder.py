@@ -1,11 +1,12 @@
-"""A Llama decoder under LoRA, with a backward pass written by hand.
+"""A Llama decoder, or one of its relatives, under LoRA, with a backward pass written by hand.
 
 What the layers of transformers and PEFT compute, carried out with less traffic and less memory: projections that read
 the same input are one matrix product; all adapters on that input share one product for their first factor, and their
 second factors are added by the matrix product itself; elementwise work is fused (``kernels``); of a layer no more is
 kept than its backward pass cannot cheaply compute again; 4-bit weights are expanded once for each use, into one
 buffer; the last layer computes all but keys and values for the last token of each text alone, since nothing else
-reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit.
+reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit. Relatives (``families.FUSED``) have
+biases, norms of heads, windows or layers without positions besides.
 
 The adapters are float32 parameters and enter the computation rounded to the base's number format. The backward pass
 adds their gradients, in float32, to the parameters' ``grad`` itself, where autograd would start a kernel for each.
@@ -19,14 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from lorastudy.engine import attention, kernels
+from lorastudy.engine import attention, kernels, projections
 from lorastudy.engine.dropout import Dropout
-from lorastudy.planning.memory import BLOCK_RANK, KEPT_RANK
+from lorastudy.engine.heads import Heads
+from lorastudy.engine.projections import Rounded, Scratch, Stack
+from lorastudy.inputs import families
 
 log = logging.getLogger("lorastudy")
 
 ATTRIBUTE, PLAIN = "packed_decoder", "plain"
-MASKED_RANK = 64  # up to it a product draws the mask of its input itself
 _again = threading.local()
 
 
@@ -65,19 +67,26 @@ def _of(model):
 
 def _obstacle(decoder, modules):
     """Why this decoder cannot be computed here, in a few words; None if it can."""
-    if type(decoder).__name__ != "LlamaModel":
-        return f"{type(decoder).__name__} is not a Llama"
+    if decoder.config.model_type not in families.FUSED:
+        return f"{type(decoder).__name__} is built otherwise than a Llama"
     if decoder.config.hidden_act not in {"silu", "swish"}:
         return f"its activation is {decoder.config.hidden_act}"
+    if decoder.device.type == "cuda" and torch.cuda.get_device_capability(decoder.device) < attention.AMPERE:
+        return f"{torch.cuda.get_device_name(decoder.device)} is older than the kernels are for"
+    for layer in decoder.layers:
+        q, k, v, *_, gate, up, _ = (getattr(module, "base_layer", module) for module in _projections(layer))
+        if any(len({linear.bias is None for linear in group}) > 1 for group in ([q, k, v], [gate, up])):
+            return "some of its projections have biases and others have none"
     for module in modules:
         base = getattr(module, "base_layer", module)
-        if base.bias is not None:
-            return "its projections have biases"
         if type(base).__name__ not in {"Linear", "Linear4bit"}:
             return f"its projections are {type(base).__name__}"
-        if any(getattr(part, "p", 0) and not isinstance(part, Dropout) for part in _parts(module, "lora_dropout")):
+        if any(
+            getattr(part, "p", 0) and not isinstance(part, Dropout)
+            for part in projections.parts(module, "lora_dropout")
+        ):
             return "the masks of its adapters' dropout are drawn and not computed"
-        if len(_parts(module, "lora_A")) > 1 or getattr(module, "merged", False):
+        if len(projections.parts(module, "lora_A")) > 1 or getattr(module, "merged", False):
             return "it has several adapters or merged ones"
     return None
 
@@ -90,14 +99,6 @@ def _projections(layer):
     return () if None in found else tuple(found)
 
 
-def _parts(module, name):
-    return list(getattr(module, name, {}).values())
-
-
-def _drops(part):
-    return isinstance(part, Dropout) and part.threshold > 0
-
-
 @contextmanager
 def _recomputing():
     _again.now = True
@@ -107,310 +108,17 @@ def _recomputing():
         _again.now = False
 
 
-class Stack:
-    """Linear layers that read the same input, with their adapters, as one matrix product.
-
-    Args:
-        modules: ``torch.nn.Linear`` or bitsandbytes' ``Linear4bit``, plain or inside PEFT's LoRA layer.
-        scratch: where 4-bit weights are expanded, shared by all stacks.
-
-    Attributes:
-        adapters: for each, its columns of the output and its columns of the inner values.
-        parameters: first and second factor of each adapter, in turn.
-        kept: rounded copies of the factors (see ``Rounded``); None where they are rounded at each use.
-        masks: the adapters' ``dropout.Dropout``; empty without dropout.
-    """
-
-    def __init__(self, modules, scratch):
-        linears = [getattr(module, "base_layer", module) for module in modules]
-        self.scratch = scratch
-        self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
-        self.quantized = None
-        if type(linears[0]).__name__ == "Linear4bit":
-            self.quantized = Quantized([linear.weight for linear in linears])
-            scratch.reserve(self.shape, linears[0].weight)
-        else:
-            self.stacked = _stacked([linear.weight for linear in linears])
-        self.adapters, self.parameters, self.scale, self.kept = [], [], 1.0, None
-        start = inner = 0
-        for module, linear in zip(modules, linears):
-            for down, up in zip(_parts(module, "lora_A"), _parts(module, "lora_B")):
-                rank = down.weight.shape[0]
-                self.adapters.append((slice(start, start + linear.out_features), slice(inner, inner + rank)))
-                self.parameters += [down.weight, up.weight]
-                (self.scale,) = module.scaling.values()
-                inner += rank
-            start += linear.out_features
-        self.ranks = inner
-        # its masks differ from module to module, so that the adapters no longer read the same numbers
-        self.masks = [part for module in modules for part in _parts(module, "lora_dropout") if _drops(part)]
-        if self.masks:
-            device = linears[0].weight.device
-            self.sites = torch.tensor([part.site for part in self.masks], dtype=torch.int32, device=device)
-
-    def weight(self):
-        """All weights, shape (sum of outputs, inputs); valid until any stack is asked again."""
-        return self.stacked if self.quantized is None else self.quantized.expand(self.scratch.take(self.shape))
-
-    def down(self, dtype):
-        """First factors of all adapters below each other, shape (sum of ranks, inputs)."""
-        return _joined(self.parameters[::2], dtype) if self.kept is None else self.kept[0]
-
-    def ups(self, dtype):
-        """The second factors, as products to be done: (columns of the output, columns of the inner values, matrix)."""
-        if self.kept is None:
-            whole, start, parts = _joined(self.parameters[1::2], dtype), 0, []
-            for columns, ranks in self.adapters:
-                rows = columns.stop - columns.start
-                parts.append((columns, ranks, whole[start : start + rows]))
-                start += rows
-            return parts
-        return self.kept[1]
-
-    def forward(self, x, keys, inner_only=False):
-        """Outputs, side by side; and the adapters' scaled inner values, which the backward pass needs.
-
-        Args:
-            keys: of the rows' dropout; None where nothing is dropped. Likewise below.
-        """
-        inner = self.inner(x, keys) if self.adapters else None
-        if inner_only:
-            return None, inner
-        y = x @ self.weight().T
-        for columns, ranks, up in self.ups(x.dtype) if self.adapters else ():
-            y[:, columns].addmm_(inner[:, ranks], up.T)
-        return y, inner
-
-    def inner(self, x, keys):
-        down, scale = self.down(x.dtype), self.scaling(keys)
-        if self.dropping(keys) and not self.wide:
-            return kernels.drop_inner(x, down, keys, self.sites, self.masks[0].threshold, scale)
-        inner = x.new_empty(len(x), self.ranks)
-        if not self.dropping(keys):
-            return torch.addmm(inner, x, down.T, beta=0, alpha=scale, out=inner)
-        for index, (_, ranks) in enumerate(self.adapters):
-            inner[:, ranks].addmm_(self.drop(x, keys, index), down[ranks].T, beta=0, alpha=scale)
-        return inner
-
-    def inner_gradient(self, dy, inner, keys):
-        """Gradient of the inner values before their scaling. Adds those of the second factors to the parameters'."""
-        if not self.adapters:
-            return None
-        d, scale = dy.new_empty(inner.shape), self.scaling(keys)
-        for columns, ranks, up in self.ups(dy.dtype):
-            d[:, ranks].addmm_(dy[:, columns], up, beta=0, alpha=scale)
-        for parameter, (columns, ranks) in zip(self.parameters[1::2], self.adapters):
-            _accumulate(parameter, dy[:, columns].T, inner[:, ranks])
-        return d
-
-    def outer_gradients(self, d, x, keys):
-        """Add the gradients of the first factors to the parameters'."""
-        if self.dropping(keys) and not self.wide:
-            totals = [_gradient(parameter) for parameter in self.parameters[::2]]
-            kernels.drop_outer(d, x, totals, keys, self.sites, self.masks[0].threshold)
-            return
-        for index, (_, ranks) in enumerate(self.adapters):
-            read = self.drop(x, keys, index) if self.dropping(keys) else x
-            _accumulate(self.parameters[2 * index], d[:, ranks].T, read)
-
-    def input_gradient(self, dy, d, keys):
-        """Gradient of the input."""
-        dx = dy @ self.weight()
-        if not self.adapters:
-            return dx
-        down = self.down(dy.dtype)
-        if not self.dropping(keys):
-            return dx.addmm_(d, down)
-        if not self.wide:
-            return kernels.drop_input_gradient(dx, d, down, keys, self.sites, self.masks[0].threshold)
-        for index, (_, ranks) in enumerate(self.adapters):
-            dx += self.drop(d[:, ranks] @ down[ranks], keys, index)
-        return dx
-
-    def dropping(self, keys):
-        return bool(self.masks) and keys is not None
-
-    @property
-    def wide(self):
-        """Whether the products with masked inputs are large enough to be left to the libraries, the masked input stored."""
-        return self.ranks > MASKED_RANK * len(self.adapters)
-
-    def scaling(self, keys):
-        """Of the inner values; makes up for what is dropped too."""
-        return self.scale * (self.masks[0].scale if self.dropping(keys) else 1.0)
-
-    def drop(self, x, keys, index):
-        """What an adapter reads of ``x``, not scaled up yet."""
-        return kernels.drop(x, keys, self.masks[index].site, self.masks[index].threshold, 1.0)
-
-
-class Quantized:
-    """NF4 weights of the linear layers of a stack, expanded together.
-
-    On a GPU their parts are moved into one tensor each, where the blocks allow it; the layers see their own.
-
-    Args:
-        weights: ``bitsandbytes.nn.Params4bit``.
-    """
-
-    def __init__(self, weights):
-        self.weights, self.joined = weights, None
-        states = [weight.quant_state for weight in weights]
-        if not weights[0].is_cuda or not all(map(_doubly_quantized, states)):
-            return
-        data = _moved([weight.data.reshape(-1) for weight in weights])
-        scales = _moved([state.absmax for state in states])
-        outer = _moved([state.state2.absmax for state in states])
-        for weight, state, *parts in zip(weights, states, data[1], scales[1], outer[1]):
-            weight.data, state.absmax, state.state2.absmax = parts[0].view(weight.shape), parts[1], parts[2]
-        offsets = torch.cat([state.offset.reshape(1).expand(len(part)) for state, part in zip(states, outer[1])])
-        self.joined = (data[0], states[0].code, scales[0], states[0].state2.code, outer[0], offsets.contiguous())
-
-    def expand(self, out):
-        """Write all weights to ``out``, to the last bit as bitsandbytes expands them."""
-        from bitsandbytes.functional import dequantize_4bit
-
-        if self.joined is not None:
-            return kernels.expand(*self.joined, out)
-        start = 0
-        for weight in self.weights:
-            rows = weight.quant_state.shape[0]
-            out[start : start + rows] = dequantize_4bit(weight.data, weight.quant_state)
-            start += rows
-        return out
-
-
-def _doubly_quantized(state):
-    """Whether a weight is in the form that ``kernels.expand`` reads, its blocks of scales not shared with the next."""
-    return (
-        state.quant_type == "nf4"
-        and state.blocksize == 64
-        and state.nested
-        and state.state2.blocksize == 256
-        and len(state.absmax) % 256 == 0
-    )
-
-
-def _moved(tensors):
-    """One tensor of several flat ones, and its parts."""
-    whole = torch.cat(tensors)
-    return whole, whole.split([len(tensor) for tensor in tensors])
-
-
-class Rounded:
-    """Copies of the adapters' factors in the format of the computation, made once for each change of the parameters.
-
-    Without them every product would be preceded by a cast, and with a small rank a layer spends more time on starting
-    kernels than on computing. Like factors of all layers lie in one tensor, so that two kernels refresh them all.
-
-    Args:
-        groups: lists of ``Stack`` that are alike, over the layers.
-        dtype: of the copies.
-    """
-
-    def __init__(self, groups, dtype):
-        self.parts, self.state = [], None
-        for stacks in groups:
-            first = stacks[0]
-            rank = first.adapters[0][1].stop if first.adapters else 0
-            if not 0 < rank <= KEPT_RANK:
-                continue
-            # of small factors one block-diagonal matrix makes one product of several
-            block = rank <= BLOCK_RANK
-            place = first.parameters[0].device
-            with torch.inference_mode(False):
-                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=place)
-                ups = torch.zeros(
-                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=place
-                )
-            for index, (columns, ranks) in enumerate(first.adapters):
-                self.parts.append((downs[:, ranks], [stack.parameters[2 * index] for stack in stacks]))
-                inner = ranks if block else slice(None)
-                self.parts.append((ups[:, columns, inner], [stack.parameters[2 * index + 1] for stack in stacks]))
-            for stack, down, up in zip(stacks, downs, ups):
-                products = [(columns, ranks, up[columns]) for columns, ranks in stack.adapters]
-                everything = [(slice(0, stack.shape[0]), slice(0, stack.ranks), up)]
-                stack.kept = (down, everything if block else products)
-
-    def refresh(self):
-        """Copy the factors again, unless nothing can have changed them since the last time.
-
-        Under training they are always copied: a fused optimizer changes parameters without counting up their version.
-        """
-        state = None if torch.is_grad_enabled() else [(p.data_ptr(), p._version) for _, ps in self.parts for p in ps]
-        if state is None or state != self.state:
-            with torch.inference_mode(False), torch.no_grad():
-                for copy, parameters in self.parts:
-                    copy.copy_(torch.stack(parameters))
-            self.state = state
-
-
-def _stacked(weights):
-    """One tensor of all weights, of which each becomes a part."""
-    first = weights[0]
-    if len(weights) == 1:
-        return first.data
-    rows, following = sum(len(weight) for weight in weights), first.data_ptr()
-    for weight in weights:
-        if weight.data_ptr() != following or weight.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
-            break
-        following += weight.numel() * weight.element_size()
-    else:
-        return torch.as_strided(first.data, (rows, first.shape[1]), (first.shape[1], 1))
-    whole = torch.cat([weight.data for weight in weights])
-    for weight, part in zip(weights, whole.split([len(weight) for weight in weights])):
-        weight.data = part
-    return whole
-
-
-def _joined(parameters, dtype):
-    return (torch.cat(parameters) if len(parameters) > 1 else parameters[0]).to(dtype)
-
-
-def _accumulate(parameter, a, b):
-    """Add a @ b to a parameter's gradient, in the float32 that the matrix units sum in."""
-    total = _gradient(parameter)
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
-    elif a.is_cuda:
-        torch.ops.aten.addmm.dtype_out(total, a, b, total.dtype, out=total)
-    else:
-        total.add_(a @ b)
-
-
-def _gradient(parameter):
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
-
-
-class Scratch:
-    """A buffer for expanded weights: as large as the largest stack, used by one product at a time."""
-
-    def __init__(self):
-        self.elements, self.buffer, self.like = 0, None, None
-
-    def reserve(self, shape, packed):
-        self.elements = max(self.elements, shape[0] * shape[1])
-        self.like = packed
-
-    def take(self, shape):
-        if self.buffer is None or self.buffer.device != self.like.device:
-            with torch.inference_mode(False):  # so that training may use what an evaluation made
-                self.buffer = torch.empty(self.elements, dtype=self.like.quant_state.dtype, device=self.like.device)
-        return self.buffer[: shape[0] * shape[1]].view(shape)
-
-
 class Layer:
     """A decoder layer's stacks and norms."""
 
     def __init__(self, layer, config, scratch, last):
         q, k, v, o, gate, up, down = _projections(layer)
         self.last = last
-        self.width = layer.self_attn.head_dim
-        self.scale = layer.self_attn.scaling
+        self.width, self.scale = layer.self_attn.head_dim, layer.self_attn.scaling
+        self.window = getattr(layer.self_attn, "sliding_window", getattr(config, "sliding_window", None))
         self.queries = config.num_attention_heads * self.width
         self.keys = config.num_key_value_heads * self.width
+        self.turned = Heads(layer.self_attn, self.queries, self.keys)
         self.input_norm, self.inner_norm = layer.input_layernorm, layer.post_attention_layernorm
         if last:
             self.query, self.key_value = Stack([q], scratch), Stack([k, v], scratch)
@@ -430,9 +138,11 @@ class Layer:
 
 
 class Decoder:
-    """The fast form of a ``LlamaModel``.
+    """The fast form of a ``LlamaModel`` or a relative of it.
 
     Attributes:
+        dtype: number format that it computes in.
+        weights_of_a_layer: of the linear layers of a decoder layer.
         checkpointed_layers: so many layers, from the first on, keep their input alone. The last layer is not among
             them, since it keeps little.
     """
@@ -447,6 +157,9 @@ class Decoder:
         *like, last = (layer.stacks() for layer in self.layers)
         groups = [list(group) for group in zip(*like)] + [[stack] for stack in last]
         self.rounded = Rounded(groups, model.embed_tokens.weight.dtype)
+        self.dtype = model.embed_tokens.weight.dtype
+        stacks = self.layers[0].stacks()
+        self.weights_of_a_layer = sum(outputs * inputs for outputs, inputs in (stack.shape for stack in stacks))
         self.drops = any(stack.masks for layer in self.layers for stack in layer.stacks())
 
     def __call__(self, pack):
@@ -460,7 +173,7 @@ class Decoder:
             query, key, value, residual = before.apply(hidden, rows, layer, *layer.attention_parameters)
             mixed = attention.attend(
                 layer.heads(query), layer.heads(key), layer.heads(value),
-                pack.boundaries, pack.max_length, layer.scale, last=layer.last,
+                pack.boundaries, pack.max_length, layer.scale, last=layer.last, window=layer.window,
             )  # fmt: skip
             return After.apply(mixed.flatten(1), residual, rows, layer, *layer.feed_parameters)
 
@@ -513,21 +226,20 @@ class Before(torch.autograd.Function):
         norm = layer.input_norm
         x, rstd = kernels.norm(hidden, norm.weight, norm.variance_epsilon)
         states, inner = layer.projections.forward(x, rows.keys)
-        turned = states[:, : layer.queries + layer.keys]
-        kernels.rotate(turned, rows.cos, rows.sin, layer.width, out=turned)
-        ctx.save_for_backward(hidden, rstd, inner)
+        kept = layer.turned.forward(states[:, : layer.queries + layer.keys], rows.cos, rows.sin)
+        ctx.save_for_backward(hidden, rstd, inner, *kept)
         ctx.layer, ctx.rows = layer, rows
         return *states.split([layer.queries, layer.keys, layer.keys], dim=1), hidden
 
     @staticmethod
     def backward(ctx, d_query, d_key, d_value, d_residual):
-        hidden, rstd, inner = ctx.saved_tensors
+        hidden, rstd, inner, *kept = ctx.saved_tensors
         layer, stack, rows = ctx.layer, ctx.layer.projections, ctx.rows
         dy = d_query.new_empty(len(d_query), layer.queries + 2 * layer.keys)
-        parts = dy.split([layer.queries, layer.keys, layer.keys], dim=1)
-        kernels.rotate(d_query, rows.cos, rows.sin, layer.width, out=parts[0], backward=True)
-        kernels.rotate(d_key, rows.cos, rows.sin, layer.width, out=parts[1], backward=True)
-        parts[2].copy_(d_value)
+        for only, d, out in zip((0, 1), (d_query, d_key), dy.split([layer.queries, layer.keys, layer.keys], dim=1)):
+            of_part = kept[2 * only : 2 * only + 2]
+            layer.turned.backward(d, rows.cos, rows.sin, of_part, out, only)
+        dy[:, layer.queries + layer.keys :].copy_(d_value)
         d = stack.inner_gradient(dy, inner, rows.keys)
         norm = layer.input_norm
         if ctx.needs_input_grad[0]:
@@ -548,23 +260,22 @@ class BeforeLast(torch.autograd.Function):
         x, rstd = kernels.norm(hidden, norm.weight, norm.variance_epsilon)
         states, inner = layer.key_value.forward(x, rows.keys)
         key, value = states.split([layer.keys, layer.keys], dim=1)
-        kernels.rotate(key, rows.cos, rows.sin, layer.width, out=key)
+        kept = layer.turned.forward(key, rows.cos, rows.sin, 1)
         query, query_inner = layer.query.forward(x[rows.ends], rows.end_keys)
-        kernels.rotate(query, rows.cos[rows.ends], rows.sin[rows.ends], layer.width, out=query)
-        ctx.save_for_backward(hidden, rstd, inner, query_inner)
+        kept += layer.turned.forward(query, rows.cos[rows.ends], rows.sin[rows.ends], 0)
+        ctx.save_for_backward(hidden, rstd, inner, query_inner, *kept)
         ctx.layer, ctx.rows = layer, rows
         return query, key, value, hidden[rows.ends]
 
     @staticmethod
     def backward(ctx, d_query, d_key, d_value, d_residual):
-        hidden, rstd, inner, query_inner = ctx.saved_tensors
+        hidden, rstd, inner, query_inner, *kept = ctx.saved_tensors
         layer, rows, ends = ctx.layer, ctx.rows, ctx.rows.ends
         dy = d_key.new_empty(len(d_key), 2 * layer.keys)
-        kernels.rotate(d_key, rows.cos, rows.sin, layer.width, out=dy[:, : layer.keys], backward=True)
+        layer.turned.backward(d_key, rows.cos, rows.sin, kept[:2], dy[:, : layer.keys], 1)
         dy[:, layer.keys :].copy_(d_value)
-        dq = kernels.rotate(
-            d_query, rows.cos[ends], rows.sin[ends], layer.width, out=torch.empty_like(d_query), backward=True
-        )
+        dq = torch.empty_like(d_query)
+        layer.turned.backward(d_query, rows.cos[ends], rows.sin[ends], kept[2:], dq, 0)
         d = layer.key_value.inner_gradient(dy, inner, rows.keys)
         d_inner = layer.query.inner_gradient(dq, query_inner, rows.end_keys)
         norm = layer.input_norm

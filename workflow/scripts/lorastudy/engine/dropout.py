@@ -134,23 +134,27 @@ def _dropped(x, keys, module):
     return kernels.drop(rows, keys, module.site, module.threshold, module.scale).view(x.shape)
 
 
-def install(peft_model):
+def install(model):
     """Replace every ``torch.nn.Dropout`` that does something by one with computed masks, keyed by the module's name."""
     rows = Rows()
-    for name, module in list(peft_model.named_modules()):
+    for name, module in list(model.named_modules()):
         for child, dropout in list(module.named_children()):
             if isinstance(dropout, torch.nn.Dropout) and dropout.p > 0:
                 setattr(module, child, Dropout(dropout.p, f"{name}.{child}", rows))
                 # not by setattr, which is for the model's own parts
-                peft_model.get_base_model().__dict__[ATTRIBUTE] = rows
+                _base(model).__dict__[ATTRIBUTE] = rows
 
 
 def drops(model):
-    """Whether a model (a PEFT model's base) has dropout, so that its packs need keys."""
-    return ATTRIBUTE in model.__dict__
+    """Whether a model has dropout, so that its packs need keys."""
+    return ATTRIBUTE in _base(model).__dict__
 
 
 def enter(model, pack):
-    """Tell the dropout modules of a model (a PEFT model's base) which pack is computed next."""
+    """Tell the dropout modules of a model which pack is computed next."""
     if drops(model):
-        model.__dict__[ATTRIBUTE].enter(pack)
+        _base(model).__dict__[ATTRIBUTE].enter(pack)
+
+
+def _base(model):
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

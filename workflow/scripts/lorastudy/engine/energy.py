@@ -4,6 +4,12 @@ The counter is the whole GPU's. Where several processes compute on it at once, e
 energy and of its time, so that the parts add up to the GPU's own; what each of them really used cannot be told.
 """
 
+import time
+
+import torch
+
+EVERY = 5.0  # seconds: the driver takes milliseconds to list a GPU's processes, which is nothing for every step
+
 PART = "an equal part of the energy of a GPU that several processes used at once"
 
 
@@ -15,9 +21,7 @@ class Meter:
     """
 
     def __init__(self):
-        import torch
-
-        self.handle, self.reason = None, None
+        self.handle, self.reason, self.asked = None, None, None
         if not torch.cuda.is_available():
             self.reason = "no GPU"
             return
@@ -43,9 +47,11 @@ class Meter:
         return (pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) - self.begun) / 1000
 
     def processes(self):
-        """How many processes compute on the GPU now, this one among them; None where that cannot be seen."""
-        if self.handle is None:
+        """How many processes compute on the GPU now, this one among them; None where that cannot be seen, and where it
+        was asked for less than ``EVERY`` seconds ago."""
+        if self.handle is None or (self.asked is not None and time.monotonic() < self.asked + EVERY):
             return None
+        self.asked = time.monotonic()
         import pynvml
 
         try:

@@ -4,6 +4,7 @@ import logging
 import time
 
 import numpy as np
+import torch
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
@@ -49,8 +50,6 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
     Returns:
         as ``probabilities``.
     """
-    import torch
-
     prompts, _ = data.encode(tokenizer, prompt.template, texts, max_length)
     verbalizers = [tokenizer.encode(word, add_special_tokens=False) for word in prompt.verbalizers]
     shared = 0
@@ -98,8 +97,6 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
 
 def _over_packs(texts, tokens_a_pack, compute):
     """Apply ``compute`` (pack → (texts of the pack, columns)) to all texts, long ones first, results in their order."""
-    import torch
-
     place = base_model.device()
     lengths = [len(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: (-lengths[i], i))

@@ -10,8 +10,10 @@ All tensors are two-dimensional, rows contiguous, one row a token.
 import torch
 import torch.nn.functional as F
 
-if torch.cuda.is_available():
+try:
     from lorastudy.engine import triton_kernels
+except ImportError:  # Triton comes with torch's builds for GPUs alone
+    triton_kernels = None
 
 
 def norm(hidden, weight, eps):

@@ -4,6 +4,8 @@ LoRA's adapters are PEFT's too, but computed by ``decoder`` where it can; DoRA a
 full fine-tuning by transformers'.
 """
 
+import torch
+
 from lorastudy.inputs import linear_layers
 from lorastudy.study.grid import ADALORA_STEPS, HEAD_ALONE
 
@@ -74,8 +76,6 @@ class Allocation:
 
     def add_penalty(self):
         """Add the gradient of the penalty that keeps the singular vectors orthogonal (equation 4), once a step."""
-        import torch
-
         norms = []
         for name, p in self.model.named_parameters():
             if p.requires_grad and ("lora_A" in name or "lora_B" in name):
@@ -89,8 +89,6 @@ class Allocation:
 
     def tensors(self):
         """Everything that a checkpoint must hold, by name."""
-        import torch
-
         kept = {}
         for kind in ("exp_avg_ipt", "exp_avg_unc"):
             kept |= {f"adalora.{kind}.{name}": p for name, p in getattr(self.model.rankallocator, kind).items()}

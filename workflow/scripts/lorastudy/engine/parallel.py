@@ -7,14 +7,20 @@ which floating-point numbers are added.
 
 import importlib.util
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import torch
+from torch import distributed
+
+from lorastudy.jobs import logs
 from lorastudy.study.errors import StudyError
 
 SCRIPTS = Path(__file__).resolve().parents[2]
@@ -26,8 +32,6 @@ class ParallelError(StudyError):
 
 def place():
     """(number of this process, number of processes)."""
-    from torch import distributed
-
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
@@ -35,17 +39,12 @@ def place():
 
 def add(tensors):
     """Replace each tensor by its sum over the processes."""
-    from torch import distributed
-
     for tensor in tensors:
         distributed.all_reduce(tensor)
 
 
 def largest(number, device):
     """The largest of the processes' numbers."""
-    import torch
-    from torch import distributed
-
     value = torch.tensor(number, device=device)
     distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
     return value.item()
@@ -64,8 +63,6 @@ def launch(script, arguments, processes):
         logs.Interrupted: they were stopped by a signal.
         ParallelError: one failed, or there are fewer GPUs than processes.
     """
-    from lorastudy.jobs import logs
-
     devices = _devices(processes)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -102,8 +99,6 @@ def launch(script, arguments, processes):
 
 def _devices(processes):
     """What each process sees of the GPUs, as environment variables."""
-    import torch
-
     if not torch.cuda.is_available():
         return [{}] * processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -116,27 +111,21 @@ def _devices(processes):
 
 
 def _wait(children):
-    """Exit codes; when one fails the others, which would wait for it, are ended."""
-    import time
-
+    """Exit codes; when one fails the others, which would wait for it, are ended, and count as failed too."""
+    ended = []
     while any(child.poll() is None for child in children):
         if any(child.poll() for child in children):
             time.sleep(5)  # those that were stopped by the same signal end by themselves
             for child in children:
                 if child.poll() is None:
                     child.kill()
+                    ended.append(child)
         time.sleep(0.1)
-    return [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    codes = [child.returncode if child.returncode >= 0 else 128 - child.returncode for child in children]
+    return [1 if child in ended else code for child, code in zip(children, codes)]
 
 
 def _child(script, arguments):
-    import logging
-
-    import torch
-    from torch import distributed
-
-    from lorastudy.jobs import logs
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if place()[0]:

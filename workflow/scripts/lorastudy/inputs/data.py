@@ -15,6 +15,7 @@ __all__ = ["DataError", "Source", "Texts", "check", "encode", "fetch", "prepare"
 # In the order in which they take their texts: a larger training set leaves the test texts as they are.
 SPLITS = ("test", "validation", "train")
 SPARE = 0.1  # candidates above what is asked for, as a fraction, to replace near-duplicates (and ten more)
+LEFT_OUT = ("id", "reason", "kept")
 TEXTS_AT_ONCE = 1000
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -53,17 +54,18 @@ def read_split(path):
 
 
 def prepare(data, source_file, tokenizer_directory, output_directory, embedding_rows=None):
-    """Write ``train.parquet``, ``validation.parquet``, ``test.parquet`` and, last, ``card.json``.
+    """Write ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``removed.csv`` and, last, ``card.json``.
 
     Columns of a split: ``id`` (string), ``text`` (string, in full), ``label`` (int64, class), ``input_ids`` (list of
-    int32). A split of size 0 has the columns and no rows. Equal input gives equal bytes.
+    int32). A split of size 0 has the columns and no rows. ``removed.csv`` names the texts that were left out and why:
+    ``id``, ``reason``, and ``kept``, the id of the text that is used in its place. Equal input gives equal bytes.
 
     - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
       where it stands in the source. More training texts leave the test and validation texts as they are.
     - Texts that are equal but for case, spacing and punctuation (``duplicates.normalised``) are one text: a single
       copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
-    - Of nearly identical texts (``duplicates.distinct``) one is used, so none has a twin in another split. One in the
-      source's test split goes before one in its training split.
+    - Of nearly identical texts (``duplicates.twins``) one is used, so none has a twin in another split. One in the
+      source's test split goes before one in its training split. ``data.near_duplicates: keep`` uses them all.
     - Every class has the same number of texts in a split: its size divided by the classes, rounded down.
 
     Args:
@@ -80,6 +82,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
     from transformers import AutoTokenizer
 
     table, origin = sources.load(source_file)
+    names = origin.pop("label_names", None)
     labels = classes(table, Source.of(data))
     if data.class_names and len(data.class_names) != len(labels):
         raise DataError(
@@ -94,7 +97,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
             )
     index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
     table["class"] = table["label"].map(index).astype("int64")
-    chosen, removed = _choose(table, data, labels)
+    chosen, removed, left_out = _choose(table, data, labels)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
     encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
     for split, (tokens, _) in encoded.items():
@@ -113,7 +116,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
         **origin,
         "fingerprint": fingerprint.hexdigest(),
         "labels": labels,
-        "class_names": list(data.class_names or map(str, labels)),
+        "class_names": list(data.class_names or _named(labels, names)),
         "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
         "removed": removed,
         "seed": data.seed,
@@ -122,16 +125,26 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
         "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "splits": splits,
     }
+    with records.replacing(output_directory / "removed.csv") as temporary:
+        left_out.to_csv(temporary, index=False)
     records.write_json(output_directory / "card.json", card)
 
 
+def _named(labels, names):
+    """What the source calls the classes (ClassLabel of the library ``datasets``), else the labels themselves."""
+    of_source = dict(enumerate(names or ()))
+    return [of_source[label] for label in labels] if set(labels) <= set(of_source) else list(map(str, labels))
+
+
 def _choose(table, data, labels):
-    """Split → its rows in order; and how many rows were left out for which reason.
+    """Split → its rows in order; how many rows were left out for which reason; and which (DataFrame).
 
     Texts take part class by class in the order of their keys: first the first of every class, then the second of
     every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
     so that asking for more training texts changes no decision about the test texts, which come first.
     """
+    import pandas as pd
+
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
@@ -148,10 +161,16 @@ def _choose(table, data, labels):
     usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
     usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
 
-    chosen, taken, near, among = {}, [], 0, 0
+    threshold = duplicates.THRESHOLD if data.near_duplicates == "remove" else None
+    chosen, taken, among = {}, table[:0], 0
+    left_out = [_left_out(table, contradictory, "contradictory copy"), _left_out(table, repeated, "repeated copy")]
     for pool, splits in pools.items():
-        candidates, distinct = _distinct(usable[usable["split"] == pool], wanted[pool], len(labels), taken)
-        near, among = near + len(candidates) - len(distinct), among + len(candidates)
+        rows = usable[usable["split"] == pool]
+        candidates, twins = _without_twins(rows, wanted[pool], len(labels), taken, threshold)
+        distinct = candidates[twins.isna()]
+        near = candidates.assign(kept=twins)[twins.notna()]
+        left_out.append(near.assign(reason="near-duplicate")[list(LEFT_OUT)])
+        among += len(candidates)
         available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
         if available.min() < wanted[pool]:
             raise DataError(
@@ -162,30 +181,46 @@ def _choose(table, data, labels):
         for split in splits:
             part = distinct[(place >= begin) & (place < begin + need[split])]
             chosen[split] = part.sort_values("key")
-            taken += part["text"].tolist()
+            taken = pd.concat([taken, part])
             begin += need[split]
+    left_out = pd.concat(left_out, ignore_index=True).sort_values(list(LEFT_OUT), ignore_index=True)
     removed = {
         "contradictory_copies": int(contradictory.sum()),
         "repeated_copies": int(repeated.sum()),
-        "near_duplicates": near,
-        "near_duplicates_among": among,
-        "near_duplicate_threshold": duplicates.THRESHOLD,
+        "near_duplicates": int(left_out["reason"].eq("near-duplicate").sum()),
+        "near_duplicates_among": among if threshold else 0,
+        "near_duplicate_threshold": threshold,
     }
-    return chosen, removed
+    return chosen, removed, left_out
 
 
-def _distinct(pool, wanted, classes, taken):
-    """The rows of a pool that were looked at, and those of them without a near-duplicate before them or in ``taken``.
+def _left_out(table, rows, reason):
+    """The ``rows`` (bool, one a row of the table) with the id of the first of their equals, if that is used."""
+    kept = table.groupby("key")["id"].transform("first") if reason == "repeated copy" else ""
+    return table.assign(reason=reason, kept=kept).loc[rows, list(LEFT_OUT)]
+
+
+def _without_twins(pool, wanted, classes, taken, threshold):
+    """The rows of a pool that were looked at, and of each the id of its near-duplicate before it or in ``taken`` (NA: none).
 
     No more are looked at than it takes to find ``wanted`` of each class, since most of a large source is not needed.
+
+    Args:
+        threshold: of ``duplicates.twins``; None keeps near-duplicates.
     """
+    import pandas as pd
+
     spare = SPARE
     while True:
         candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
-        distinct = candidates[duplicates.distinct(taken + candidates["text"].tolist())[len(taken) :]]
+        every = pd.concat([taken, candidates])
+        found = duplicates.twins(every["text"].tolist(), threshold) if threshold else [-1] * len(every)
+        ids = every["id"].to_numpy()
+        twins = pd.Series([ids[twin] if twin >= 0 else None for twin in found[len(taken) :]], candidates.index, "str")
+        distinct = candidates[twins.isna()]
         enough = (distinct.groupby("class").size() >= wanted).sum() == classes
         if enough or len(candidates) == len(pool):
-            return candidates, distinct
+            return candidates, twins
         spare = 2 * spare + 1
 
 
@@ -199,11 +234,16 @@ def _shortage(available, wanted, table, pools, pool, labels, data):
     have, rows = int(available[index]), int((table["class"] == index).sum())
     sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
     unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
+    keep = (
+        " (`data.near_duplicates: keep` uses those that resemble others)"
+        if unused and data.near_duplicates == "remove"
+        else ""
+    )
     more = int((available < wanted).sum()) - 1
     others = f" So it is with {more} more." if more else ""
     return (
         f"{Source.of(data).called(pool)}: class {labels[index]!r} has {have} usable texts{unused} and needs {wanted} "
-        f"({sizes}, over {len(labels)} classes); lower the sizes or add texts.{others}"
+        f"({sizes}, over {len(labels)} classes); lower the sizes or add texts{keep}.{others}"
     )
 
 

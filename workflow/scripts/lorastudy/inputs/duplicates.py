@@ -39,7 +39,12 @@ def normalised(text):
 
 
 def distinct(texts, threshold=THRESHOLD):
-    """Which texts to keep so that no two of them are nearly identical; of two that are, the earlier stays.
+    """Which texts to keep so that no two of them are nearly identical: bool array, shape (n,); see ``twins``."""
+    return twins(texts, threshold) < 0
+
+
+def twins(texts, threshold=THRESHOLD):
+    """Which text each is nearly identical to, of those that are kept; of two such texts the earlier is.
 
     Nearly identical: the sets of words and word pairs of the normalised texts have a Jaccard index of at least
     ``threshold``. Pairs are found exactly, by prefix filtering (Bayardo, Ma and Srikant 2007): two such sets must
@@ -50,23 +55,23 @@ def distinct(texts, threshold=THRESHOLD):
         texts: list of n strings.
 
     Returns:
-        bool array, shape (n,).
+        int array, shape (n,): index of the first such text; -1 for those that are kept.
     """
     import numpy as np
 
     if not texts:
-        return np.zeros(0, dtype=bool)
+        return np.zeros(0, dtype=int)
     sets = _sets(texts)
     sizes = np.diff(sets.indptr)
     rare = _rarest(sets, sizes - np.ceil(threshold * sizes - 1e-9).astype(int) + 1)
-    keep = np.zeros(len(texts), dtype=bool)
+    twin = np.full(len(texts), -1)
     for begin in range(0, len(texts), ROWS_AN_INDEX):
         # what is kept so far is looked up in an index that is renewed now and then, and what came since without one
-        indexed = np.flatnonzero(keep[:begin])
+        indexed = np.flatnonzero(twin[:begin] < 0)
         index = rare[indexed].T.tocsr()
         for start in range(begin, min(begin + ROWS_AN_INDEX, len(texts)), ROWS_AT_ONCE):
             rows = np.arange(start, min(start + ROWS_AT_ONCE, begin + ROWS_AN_INDEX, len(texts)))
-            recent = np.concatenate([begin + np.flatnonzero(keep[begin:start]), rows])
+            recent = np.concatenate([begin + np.flatnonzero(twin[begin:start] < 0), rows])
             near = {}
             for others, pairs in ((indexed, rare[rows] @ index), (recent, rare[rows] @ rare[recent].T)):
                 shared = pairs.tocoo()
@@ -74,8 +79,8 @@ def distinct(texts, threshold=THRESHOLD):
                 earlier = right < left
                 _add_near(near, sets, sizes, left[earlier], right[earlier], threshold)
             for row in rows:
-                keep[row] = not any(keep[other] for other in near.get(row, ()))
-    return keep
+                twin[row] = min((other for other in near.get(row, ()) if twin[other] < 0), default=-1)
+    return twin
 
 
 def _sets(texts):

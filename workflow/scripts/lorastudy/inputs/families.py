@@ -16,6 +16,8 @@ EXACT = frozenset(
 )  # fmt: skip
 # Decoders that say their window by the mask alone: exact where no text is longer than it.
 EXACT_WITHIN_WINDOW = frozenset({"phimoe", "qwen2_moe"})
+# Decoders that are a Llama's but for biases, norms of heads, windows and layers without positions (``engine.decoder``).
+FUSED = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 
 

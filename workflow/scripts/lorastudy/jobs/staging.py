@@ -28,7 +28,7 @@ def local(base):
     base = Path(base)
     identity = hashlib.sha256((base / "origin.json").read_bytes()).hexdigest()[:16]
     # a copy of one's own: another user's may be closed, or changed
-    copy = Path(os.path.expandvars(place), f"lorastudy-{os.getuid()}", f"{base.name}-{identity}")
+    copy = Path(os.path.expanduser(os.path.expandvars(place)), f"lorastudy-{os.getuid()}", f"{base.name}-{identity}")
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{copy}.lock"):

@@ -121,7 +121,9 @@ def _source(what, block, study_directory):
             made = "weights of the shape" if what == "model" else "texts"
             return Finding(what, OK, f"random {made} {block.name}, made here")
         case "directory":
-            return Finding(what, OK, f"{Path(study_directory, block.name)} has configuration, weights and tokenizer")
+            return Finding(
+                what, OK, f"{layout.named(block.name, study_directory)} has configuration, weights and tokenizer"
+            )
         case _:
             return Finding(what, OK, f"{', '.join(filter(None, (block.train_file, block.test_file)))} can be read")
 
@@ -153,7 +155,7 @@ def base(study, study_directory="."):
     """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
     model, place = study.model, None
     if model.source == "directory":
-        place = Path(study_directory, model.name)
+        place = layout.named(model.name, study_directory)
     elif base_model.is_fetched(model, study_directory):
         place = Path(study_directory, base_model.FETCHED)
     if place:  # its configuration was found to be in order before this job

@@ -1,4 +1,4 @@
-"""A cell in the form that the hub expects of a PEFT model: adapter, model card, records. Nothing is uploaded."""
+"""A cell in the form that the hub expects of a PEFT model: model card and records. Nothing is uploaded."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ class PublishError(StudyError):
 
 
 def write(cell_directory, card_file, output, study_name):
-    """Write ``README.md``, ``adapter_config.json``, ``adapter_model.safetensors`` and the two records to ``output``.
+    """Write ``README.md`` and the two records to ``output``; ``engine.exchange`` adds the adapter.
 
     Args:
         cell_directory: ``results/cells/<cell>``.
@@ -34,8 +34,6 @@ def write(cell_directory, card_file, output, study_name):
         raise PublishError(f"{cell_directory.name} is {measured['status']}; choose a finished cell.")
     data = records.read_json(card_file)
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copyfile(cell_directory / "adapter" / name, output / name)
     for name in ("metrics.json", "training.json"):
         shutil.copyfile(cell_directory / name, output / name)
     text = model_card(cell_directory.name, measured, trained, data, study_name)
@@ -78,6 +76,8 @@ def model_card(name, measured, trained, data, study_name):
         loader=jinja2.FileSystemLoader(CARD), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
     )  # fmt: skip
+    environment.filters["python"] = repr
+    before, _, after = config["data"]["template"].partition("{text}")
     body = environment.get_template(TEMPLATE).render(
         name=name,
         study=study_name,
@@ -87,6 +87,8 @@ def model_card(name, measured, trained, data, study_name):
         trained=trained,
         data=data,
         classes=data["class_names"],
+        before=before,
+        after=after,
         doi=DOI,
     )
     return f"---\n{metadata}\n---\n\n{body}"

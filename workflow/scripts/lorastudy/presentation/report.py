@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 from lorastudy.analysis import cost
@@ -98,7 +99,7 @@ FACTS = (
 )  # fmt: skip
 
 
-def write(path, results, details, files, drawings, tables, rulegraph, study_directory="."):
+def write(path, results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
     """Write the page to ``path``, whole or not at all.
 
     Args:
@@ -109,18 +110,19 @@ def write(path, results, details, files, drawings, tables, rulegraph, study_dire
         drawings: paths of the PNG files; the caption of each lies beside it (``.txt``).
         tables: ``tables.Table`` by name; the CSV file of each is in ``paper_tables/``.
         rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not).
+        configured: ``configuration.Configuration``, which the commands on the page repeat.
     """
     with records.replacing(path) as temporary:
-        temporary.write_text(
-            page(results, details, files, drawings, tables, rulegraph, study_directory), encoding="utf-8"
-        )
+        text = page(results, details, files, drawings, tables, rulegraph, configured, study_directory)
+        temporary.write_text(text, encoding="utf-8")
 
 
-def page(results, details, files, drawings, tables, rulegraph, study_directory="."):
+def page(results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
     """The page as one string; arguments as of ``write``."""
     study = Path(study_directory)
     details = _safe(details)
     costs = cost.table(results.summary, results.settings["cost"])
+    typed = partial(command, study, configured)
     carried = Files(study)
     for path in files:
         carried.add(path)
@@ -139,10 +141,10 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
             for name, title in CLAIMS.items()
             if name in tables
         ],
-        figures=[_figure(path, study, carried) for path in drawings],
+        figures=[_figure(path, study, carried, typed) for path in drawings],
         results=[carried.add(path) for path in files],
-        tables=[_table(name, made, study, carried) for name, made in tables.items() if name not in SECTIONS],
-        cost=_table("cost", tables["cost"], study, carried),
+        tables=[_table(name, made, carried, typed) for name, made in tables.items() if name not in SECTIONS],
+        cost=_table("cost", tables["cost"], carried, typed),
         columns=columns,
         labels=LABELS,
         cells=full[full.kind == "cell"].to_dict("records"),
@@ -152,13 +154,13 @@ def page(results, details, files, drawings, tables, rulegraph, study_directory="
         scores=SCORES,
         card=details["card"],
         ledger=assumptions.table(results.settings).to_dict("records"),
-        assumptions=_table("assumptions", tables["assumptions"], study, carried),
+        assumptions=_table("assumptions", tables["assumptions"], carried, typed),
         environment=_environment(details),
         drawing=_drawing(rulegraph[0]),
         undrawn=rulegraph[1],
         curve=rule_graph.curve,
         box=(rule_graph.WIDTH, rule_graph.HEIGHT),
-        command=command(study),
+        command=typed(),
         files=carried.held,
         data=embedded(_for_the_script(results, details, full)),
     )
@@ -251,11 +253,13 @@ def _hash(text):
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def command(study, target=""):
+def command(study, configured, target=""):
     """The command that makes ``target`` in the study, to be typed in the pipeline's directory."""
     place = os.path.relpath(study.resolve(), settings.REPOSITORY)
     directory = "" if place == "." else f" -d {shlex.quote(place)}"
-    return f"snakemake{directory} --cores 1" + (f" --force {shlex.quote(target)}" if target else "")
+    forced = f" --force {shlex.quote(target)}" if target else ""
+    options = shlex.join(configured.arguments(settings.REPOSITORY))
+    return f"snakemake{directory} --cores 1{forced}" + (f" {options}" if options else "")
 
 
 class Files:
@@ -286,7 +290,7 @@ def _status(results):
     return {"counts": counts, "cells": len(results.cells), "newest": max(times) if len(times) else None}
 
 
-def _figure(path, study, carried):
+def _figure(path, study, carried, typed):
     from PIL import Image
 
     path = Path(path)
@@ -303,7 +307,7 @@ def _figure(path, study, carried):
         "width": image.width,
         "height": image.height,
         "image": base64.b64encode(held.getvalue()).decode(),
-        "command": command(study, str(path)),
+        "command": typed(str(path)),
         "path": str(path.with_suffix(".pdf")),
         "file": carried.add(Path("results", FIGURE_DATA.get(path.stem, "points.csv"))),
     }
@@ -317,7 +321,7 @@ def _title(name):
     return text if text.startswith(("LoRA", "QLoRA", "r ")) else text[0].upper() + text[1:]
 
 
-def _table(name, table, study, carried):
+def _table(name, table, carried, typed):
     """A ``tables.Table`` as the template writes it."""
     path = Path("paper_tables", f"{name}.csv")
     cells = table.shown.astype(str).to_numpy().tolist()
@@ -328,7 +332,7 @@ def _table(name, table, study, carried):
         "rows": [[(cell, (i, j) in table.bold) for j, cell in enumerate(row)] for i, row in enumerate(cells)],
         "notes": table.notes,
         "file": carried.add(path),
-        "command": command(study, str(path)),
+        "command": typed(str(path)),
     }
 
 

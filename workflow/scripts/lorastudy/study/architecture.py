@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lorastudy.study import records
+from lorastudy.study import layout, records
 from lorastudy.study.settings import ARCHITECTURES
 
 PAPER = "llama-3-8b"  # the paper's model
@@ -39,7 +39,7 @@ def of_study(model, study_directory="."):
     """
     own = Path(study_directory, "results", "model", "base", "config.json")
     if model.source == "directory":
-        own = Path(study_directory, model.name, "config.json")
+        own = layout.named(model.name, study_directory) / "config.json"
     if own.exists():
         return Architecture(_read(own.absolute(), own.stat().st_mtime_ns), str(own))
     shape = ARCHITECTURES / f"{model.name}.json"

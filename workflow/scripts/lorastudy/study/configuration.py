@@ -5,6 +5,7 @@ earlier, key by key), but strictly: a key that stands twice is refused, and a va
 mean in a file.
 """
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,14 +39,15 @@ class Configuration:
         return cls(tuple(map(str, given.configfiles)), tuple(given.config_args or ()), given.replace_workflow_config)
 
     @classmethod
-    def of_options(cls, chosen, study_directory="."):
-        """Of what ``add_options`` has read; without any such option, as the study was run last."""
+    def of_options(cls, chosen):
+        """Of what ``add_options`` has read."""
         files = tuple(os.path.abspath(path) for path in chosen.configfile or ())
-        given = cls(files, tuple(chosen.config or ()), chosen.replace_workflow_config)
+        return cls(files, tuple(chosen.config or ()), chosen.replace_workflow_config)
+
+    def or_last(self, study_directory="."):
+        """This one if it says anything; else that of the study's last run."""
         record = Path(study_directory, RECORD)
-        if given == cls() and record.exists():
-            return cls.from_dict(records.read_json(record))
-        return given
+        return self if self != Configuration() or not record.exists() else self.from_dict(records.read_json(record))
 
     @classmethod
     def from_dict(cls, plain):
@@ -112,7 +114,7 @@ class Configuration:
 
 def add_options(parser):
     """Let a command that looks at a study take the options by which Snakemake was told its configuration."""
-    group = parser.add_argument_group("where not config.yaml alone configures the study (default: as it was run last)")
+    group = parser.add_argument_group("where not config.yaml alone configures the study, as for snakemake")
     group.add_argument("--configfile", "--configfiles", nargs="+", metavar="FILE", action="extend")
     group.add_argument("--config", "-C", nargs="*", metavar="KEY=VALUE", action="extend")
     group.add_argument("--replace-workflow-config", action="store_true")
@@ -168,13 +170,40 @@ def _repeated(node, path, seen):
         yield from (((*path, name), places) for (_, name), places in lines.items() if len(places) > 1)
 
 
+def require_readable(path):
+    """Find what Snakemake would answer with a traceback, or without a line; a file that is not there is left to it.
+
+    Raises:
+        ConfigError: the file is not UTF-8, or neither YAML nor JSON.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+        json.loads(text)
+    except UnicodeDecodeError as fault:
+        line = fault.object[: fault.start].count(b"\n") + 1
+        raise ConfigError(f"{path} is not UTF-8 text (line {line}); save it as UTF-8.") from None
+    except (json.JSONDecodeError, RecursionError):
+        try:
+            yaml.compose(text, yaml.SafeLoader)
+        except yaml.YAMLError as fault:
+            mark = getattr(fault, "problem_mark", None)
+            where = f" (line {mark.line + 1}: {fault.problem})" if mark else ""
+            raise ConfigError(
+                f"{path} is not YAML{where}; indent by spaces alone, and quote texts that hold `: ` or ` #`."
+            ) from None
+
+
 def _load(path):
     from snakemake.common.configfile import load_configfile
     from snakemake_interface_common.exceptions import WorkflowError
 
+    require_readable(path)
     try:
         return load_configfile(path)
-    except UnicodeDecodeError as fault:
-        raise ConfigError(f"{path} is not UTF-8 text ({fault.reason}); save it as UTF-8.") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; name the directory of a study, or --configfile.") from None
     except WorkflowError as fault:
-        raise ConfigError(str(fault).replace("\n", " ")) from None
+        raise ConfigError(f"{path}: {str(fault).replace(chr(10), ' ')}") from None

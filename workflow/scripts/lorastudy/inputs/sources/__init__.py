@@ -36,6 +36,10 @@ class Source:
         keys = ("train_file", "test_file")
         return {key: getattr(self, key) for key in keys if getattr(self, key)} if self.source == "files" else {}
 
+    def paths(self, study_directory="."):
+        """Paths of all local files, those that a pattern stands for included."""
+        return [name for pattern in self.files().values() for name, _ in files.located(pattern, study_directory)]
+
     def called(self, split="train"):
         """The key and value that a message names for a split (``train``, ``test``, ``any``)."""
         if self.source == "files":
@@ -56,7 +60,7 @@ def expected_length(data):
 
 
 def check(data, study_directory="."):
-    """Find in milliseconds what is wrong with the block ``data``, reading no further than the first row of a file.
+    """Find in milliseconds what is wrong with the block ``data``, reading no further than the first row of each file.
 
     Args:
         data: ``settings.Data`` or ``Source``.
@@ -80,8 +84,9 @@ def fetch(source, output, study_directory="."):
 
     Columns: ``id`` (``train-000123``: split of the source and row, from 0), ``text``, ``label`` (canonical, as text),
     ``split`` (``train``, ``test``, or ``any`` where the source is not split). The schema's metadata ``origin`` holds
-    JSON: where it comes from, hashes of files, boundaries of quintiles, rows without a text or label that were left
-    out (of the hub, where the user cannot mend them; in a file they are an error).
+    JSON: where it comes from, hashes of files, boundaries of quintiles, the source's names of the labels 0, 1, … if it
+    has some, rows without a text or label that were left out (of the hub, where the user cannot mend them; in a file
+    they are an error).
 
     Args:
         source: ``Source``.

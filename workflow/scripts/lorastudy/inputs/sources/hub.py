@@ -1,7 +1,7 @@
 """Labelled texts of the Hugging Face hub, at a pinned revision."""
 
 from lorastudy.inputs import hub
-from lorastudy.inputs.sources import files
+from lorastudy.inputs.sources import arrow
 from lorastudy.inputs.sources.labels import DataError, enumerated
 from lorastudy.study.errors import is_disk_full
 
@@ -14,7 +14,7 @@ PATTERNS = ["README.md"] + [
 
 
 def read(source):
-    """Rows of the hub's splits ``train`` and ``test`` as ``files.read`` gives them, and nothing more of the origin.
+    """Rows of the hub's splits ``train`` and ``test`` as ``files.read`` gives them, and of the origin the names of the labels.
 
     All tabular files of the data set are downloaded. Without a network a complete copy of the revision in the hub's
     cache is as good.
@@ -34,13 +34,14 @@ def read(source):
         raise DataError(
             f"{called} has no split named train; it has {enumerated(list(splits))}. Choose another data set."
         )
-    rows = {}
+    rows, names = {}, None
     for split in ("train", "test") if "test" in splits else ("train",):
         content = splits[split].with_format("arrow")
         schema = content.features.arrow_schema
-        columns = files.columns(schema, source.called(split), source)
-        rows[split if "test" in splits else "any"] = files.rows_of(content.select_columns(columns)[:], source)
-    return rows, {}
+        columns = arrow.columns(schema, source.called(split), source)
+        names = names or arrow.label_names(schema, source)
+        rows[split if "test" in splits else "any"] = arrow.rows_of(content.select_columns(columns)[:], source)
+    return rows, {"label_names": names} if names else {}
 
 
 def _download(source):

@@ -1,6 +1,7 @@
 """Labels in one form, and the classes that they make.
 
-Whole numbers however written (``3``, ``3.0``, ``"3"``) are one integer label; everything else is the text itself.
+Whole numbers however written (``3``, ``3.0``, ``"3"``) are one integer label, truth values (``True``, ``true``) one of
+``true`` and ``false``; everything else is the text itself. So is a code with zeros in front: ``01`` is not ``1``.
 """
 
 import math
@@ -8,7 +9,7 @@ import re
 
 from lorastudy.study.errors import StudyError
 
-_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+_WHOLE = re.compile(r"([+-]?(?:0|[1-9][0-9]*))(?:\.0*)?")
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[+-]?[0-9]+(?:\.[0-9]*)?[eE]-[0-9]+")
 
 
@@ -20,9 +21,9 @@ def canonical(label):
     """A label's canonical form: int, str, or None for a missing one. Truth values are ``true`` and ``false``."""
     if label is None or isinstance(label, float) and math.isnan(label):
         return None
-    if isinstance(label, bool):
-        return str(label).lower()
     text = str(label).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
     whole = _WHOLE.fullmatch(text)
     return int(whole[1]) if whole else text or None
 
@@ -74,7 +75,7 @@ def classes(table, source):
         if odd and listed:
             raise DataError(
                 f"{_rows_with(odd, 'a label that is none of `data.labels`', splits[split], source, split)}; "
-                f"allowed: {enumerated(order)}. Correct the rows or `data.labels`."
+                f"allowed: {enumerated(order)}. Correct the rows or `data.labels`{_as_yaml_reads(listed, odd)}."
             )
         if odd:
             raise DataError(
@@ -92,6 +93,15 @@ def classes(table, source):
             "a classification needs at least two classes: is `data.label_column` the right one?"
         )
     return order
+
+
+def _as_yaml_reads(listed, odd):
+    """What YAML makes of labels without quotes, where that may be why they are not those of the texts."""
+    if {"true", "false"} & set(listed) and {"yes", "no", "on", "off", "y", "n"} & {label.lower() for label in odd}:
+        return " (YAML takes yes, no, on and off for truth values: quote them)"
+    if any(label.startswith("0") for label in odd) and any(isinstance(label, int) for label in listed):
+        return " (YAML takes 01 for the number 1: quote it)"
+    return ""
 
 
 def _rows_with(odd, what, part, source, split):

@@ -77,10 +77,8 @@ def draw(name, results, look, outputs):
         look: the configuration's block ``figures`` as a dictionary.
         outputs: path by format, and of the ``caption``.
     """
-    import matplotlib
-
     look = settings.Figures(**look)
-    with matplotlib.rc_context(style.RC):
+    with style.alone():
         figure, caption = FIGURES[name](results, look)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, so that all formats are alike

@@ -7,6 +7,7 @@ from lorastudy.presentation.figures import captions, panels, style
 from lorastudy.study import grid
 
 LONGEST = 12  # characters of a class's name
+NAMED = 16  # classes up to which each has its name at the axis
 NUMBERED = 10  # classes up to which a matrix shows its numbers
 
 
@@ -15,13 +16,14 @@ def confusion(results, look):
     from matplotlib.cm import ScalarMappable
 
     groups, by = _groups(results)
-    names = _class_names(results)
+    names, explained = style.short(results.classes or _numbers(results), LONGEST)
     longest = max(len(group) for group in groups)
     across = longest > len(groups)  # a group is a column, or a row where columns would be too long
     shape = (len(groups), longest) if across else (longest, len(groups))
     side = min(2.15, (style.TWO_COLUMNS - 1) / shape[1])
     figure, axes = style.subplots(*shape, style.TWO_COLUMNS, 0.55 + 1.15 * side * shape[0])
     figure.set_layout_engine("compressed")  # the axes are square
+    places = range(0, len(names), -(-len(names) // NAMED))
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
     for group, every in zip(groups, axes if across else axes.T):
         for (title, counts), one in itertools.zip_longest(group, every, fillvalue=(None, None)):
@@ -29,8 +31,8 @@ def confusion(results, look):
             if title is not None:
                 _matrix(one, counts)
                 style.title(one, title, shape[1], fontsize=6.5)
-                one.set_xticks(range(len(names)), names, **turned)
-                one.set_yticks(range(len(names)), names)
+                one.set_xticks(places, [names[place] for place in places], **turned)
+                one.set_yticks(places, [names[place] for place in places])
                 one.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
     for column in axes.T:
         seen = [one for one in column if one.get_visible()]
@@ -54,9 +56,15 @@ def confusion(results, look):
         }[by],
         "Rows add up to 1" + ("; numbers are percent." if len(names) <= NUMBERED else "."),
         "Counts of the seeds of a cell are added up." * panels.several_seeds(results),
+        explained,
         captions.sample(results, shown),
         captions.holes(shown),
     )
+
+
+def _numbers(results):
+    """Names of classes of which nothing but their number is known."""
+    return [str(index + 1) for index in range(len(next(iter(results.confusion.values()), [])))] or ["?"]
 
 
 def _groups(results):
@@ -92,12 +100,6 @@ def _best(points):
     points = points[points.seeds > 0]
     by = "accuracy" if points.validation_accuracy.isna().any() else "validation_accuracy"
     return points.loc[points[by].idxmax()], by
-
-
-def _class_names(results):
-    data, any_matrix = results.settings["data"], next(iter(results.confusion.values()), [[0]])
-    names = data["class_names"] or data["labels"] or range(len(any_matrix))
-    return [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in map(str, names)]
 
 
 def _matrix(axes, counts):

@@ -4,8 +4,12 @@ A method has a colour, a fill and a line style, a target set a marker, a baselin
 in grey keeps. matplotlib is imported inside of functions, for the workflow reads the figures' names without it.
 """
 
+import importlib.util
 import math
+import os
 import textwrap
+from contextlib import chdir, contextmanager
+from pathlib import Path
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2  # widths, inches
 METHODS = {"lora": "LoRA", "qlora": "QLoRA"}
@@ -56,7 +60,48 @@ RC = {
     "legend.columnspacing": 1.4,
     "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse type 3
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names of classes mean themselves, $ and _ and ^ included
 }
+
+
+@contextmanager
+def alone():
+    """matplotlib as it comes, with ``RC``: neither a user's matplotlibrc nor MPLBACKEND changes a figure.
+
+    They are read when matplotlib is imported; of the files, the current directory's goes before the one that a variable
+    names, and that one before those of the home directory.
+    """
+    os.environ.pop("MPLBACKEND", None)
+    package = Path(importlib.util.find_spec("matplotlib").origin).parent
+    os.environ["MATPLOTLIBRC"] = str(package / "mpl-data" / "matplotlibrc")
+    with chdir(Path(__file__).parent):
+        import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+def short(names, longest):
+    """Names of classes as labels of at most ``longest`` characters, letter by letter; and what explains them.
+
+    A name in a script that the font lacks, or that cut short would be another's, is replaced by its number.
+
+    Returns:
+        list of labels, all different; a sentence for the caption that gives the names behind them, or nothing.
+    """
+    from matplotlib import font_manager, ft2font
+
+    known = ft2font.FT2Font(font_manager.findfont(RC["font.family"])).get_charmap()
+    whole = [" ".join(str(name).split()) or "(empty)" for name in names]
+    cut = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in whole]
+    labels = [
+        f"class {number}" if cut.count(label) > 1 or any(ord(letter) not in known for letter in label) else label
+        for number, (name, label) in enumerate(zip(whole, cut), 1)
+    ]
+    changed = [f"{label} is “{name}”" for label, name in zip(labels, whole) if label != name]
+    return labels, f"Names that the figure abbreviates: {', '.join(changed)}." if changed else ""
 
 
 def subplots(rows, columns, width, height, **options):

@@ -1,0 +1,44 @@
+"""Rows of tables that Arrow holds, such as those in Parquet files."""
+
+import json
+
+from lorastudy.inputs.sources.columns import KEYS, cleaned, position
+from lorastudy.inputs.sources.labels import DataError, enumerated
+
+
+def columns(schema, called, source):
+    """Names of the text and the label column of an Arrow schema.
+
+    Raises:
+        DataError: one is missing or there twice, the texts are not strings, or the labels not single values.
+    """
+    import pyarrow as pa
+
+    for which in KEYS:
+        position(schema.names, which, called, source)
+    text, label = (schema.field(name).type for name in (source.text_column, source.label_column))
+    text = text.value_type if pa.types.is_dictionary(text) else text
+    if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)):
+        raise DataError(
+            f"{called}: column {source.text_column!r} holds {text}, not text; "
+            f"is `data.text_column` the right one? Columns: {enumerated(schema.names)}."
+        )
+    if pa.types.is_nested(label):
+        raise DataError(
+            f"{called}: column {source.label_column!r} holds {label}, not single values; give each text one label, "
+            "or name another column in `data.label_column`."
+        )
+    return [source.text_column, source.label_column]
+
+
+def label_names(schema, source):
+    """What a table's metadata call the labels 0, 1, … (ClassLabel of the library ``datasets``); None without names."""
+    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = ((told.get("info") or {}).get("features") or {}).get(source.label_column)
+    return feature.get("names") if isinstance(feature, dict) else None
+
+
+def rows_of(content, source):
+    """(place, text, canonical label) of each row of a table."""
+    texts, labels = (content.column(name).to_pylist() for name in (source.text_column, source.label_column))
+    return list(cleaned((f"#{row}", text, label) for row, (text, label) in enumerate(zip(texts, labels))))

@@ -1,0 +1,30 @@
+"""The two columns that the configuration names, in the heads of files of every kind."""
+
+import difflib
+
+from lorastudy.inputs.sources.labels import DataError, canonical, enumerated
+
+KEYS = ("text_column", "label_column")
+
+
+def position(names, which, called, source):
+    """Where the column stands that the key ``data.<which>`` names.
+
+    Raises:
+        DataError: it is missing or there twice.
+    """
+    wanted = getattr(source, which)
+    if names.count(wanted) == 1:
+        return names.index(wanted)
+    if wanted in names:
+        raise DataError(f"{called} has {names.count(wanted)} columns {wanted!r} (`data.{which}`); rename one of them.")
+    alike = {str(name).strip().lower(): name for name in names}
+    near = difflib.get_close_matches(wanted.strip().lower(), alike, n=1)
+    hint = f" Did you mean {alike[near[0]]!r}?" if near else f" Set `data.{which}` to one of them."
+    raise DataError(f"{called} has no column {wanted!r} (`data.{which}`); it has {enumerated(names)}.{hint}")
+
+
+def cleaned(rows):
+    """(place, text, label) rows with empty texts for those of white space alone, and labels in canonical form."""
+    for place, text, label in rows:
+        yield place, text if text and not text.isspace() else "", canonical(label)
