@@ -79,7 +79,7 @@ def paper_hours(table_of):
     """Hours that the paper's Table 1 implies, by method: one fine-tuning time for every cell."""
     one = table_of[table_of.device.eq(table_of.device.iloc[0])]
     minutes = paper.table(1).set_index("method").finetune_time_min
-    return {method: one.method.eq(method).sum() * minutes[method] / 60 for method in style.METHODS}
+    return {method: one.method.eq(method).sum() * minutes[method] / 60 for method in minutes.index}
 
 
 def projected(done):
@@ -90,7 +90,7 @@ def projected(done):
     for device in devices:
         by_method = table_of[table_of.device.eq(device.name)].groupby("method").hours.sum()
         power = watts if device is devices[0] else device.watts
-        rows.append(row_of_hours(f"{device.name}, projected", by_method, by_method.sum() * power / 1000))
+        rows.append(row_of_hours(f"{device.name}, projected", dict(by_method), by_method.sum() * power / 1000))
     rows.append(row_of_hours(f"{A100}, the paper's Table 1", stated))
     a100 = table_of[table_of.device.eq(A100)]
     return [
@@ -110,8 +110,8 @@ def projected(done):
 
 def row_of_hours(name, hours, energy=None):
     """A row of the projection's table."""
-    of_methods = {f"{title}, GPU-hours": f"{hours[method]:.1f}" for method, title in style.METHODS.items()}
-    both = f"{sum(hours[method] for method in style.METHODS):.1f}"
+    of_methods = {f"{style.METHODS[method]}, GPU-hours": f"{hours[method]:.1f}" for method in hours}
+    both = f"{sum(hours[method] for method in hours):.1f}"
     return {"": name, **of_methods, "both": both, "energy, kWh": "–" if energy is None else f"{energy:.1f}"}
 
 
