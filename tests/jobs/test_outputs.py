@@ -108,4 +108,6 @@ def test_without_a_place_or_room_the_base_is_read_where_it_is(base, tmp_path, mo
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
     assert staging.local(base) == base
     assert "not staged" in caplog.text
-    assert not [path for path in (tmp_path / "stage").rglob("*") if path.is_dir() and not path.name.startswith("lorastudy-")]
+    assert not [
+        path for path in (tmp_path / "stage").rglob("*") if path.is_dir() and not path.name.startswith("lorastudy-")
+    ]
