@@ -73,7 +73,7 @@ def main(directory, configured, arguments):
     else:
         console.print(verdicts(VERDICTS))
         for name, path, what in PRODUCTS:
-            console.print(f"{name + ':':9}{os.path.join(directory, path):30} ({what})", markup=False)
+            console.print(f"{name + ':':9}{os.path.join(directory, path):30} ({what})", markup=False, soft_wrap=True)
     return status
 
 
@@ -118,7 +118,7 @@ def verdicts(paths):
     from rich.table import Table
 
     rows = []
-    for path in paths:
+    for path in filter(Path.exists, paths):  # a study that is not about the paper has no claims
         with path.open(encoding="utf-8", newline="") as file:
             rows += csv.DictReader(file)
     table = Table("verdict", "claim", "found", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
