@@ -10,20 +10,10 @@ import torch
 from lorastudy.engine import batching, decoder, kernels, model
 from lorastudy.study import grid
 from lorastudy.study.settings import REPOSITORY, Lora
+from perturbed import perturbed
 
 TEXTS = [[5, 6, 7, 8, 9], [40, 41], [100, 101, 102, 103, 104, 105, 106], [7]]
 CELLS = [grid.Cell(*which, 4, 8, 1) for which in product(("lora", "qlora"), ("attention", "all-linear"))]
-
-
-def perturbed(base, cell, fused, dtype="float32"):
-    """A model whose adapters do something: PEFT starts their second factors from zero."""
-    peft_model = model.add_adapters(model.load_classifier(base, 5, dtype, 1), cell, Lora(0.0, "paper"), fused=fused)
-    generator = torch.Generator().manual_seed(2)
-    for name, p in peft_model.named_parameters():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-    model.set_training(peft_model, True)
-    return peft_model
 
 
 def gradients(peft_model):

@@ -1,11 +1,13 @@
 """Masks that depend on what they cover alone, the same from every path that computes them."""
 
+from functools import partial
+
 import numpy as np
+import perturbed as adapters
 import pytest
 import torch
 from lorastudy.engine import batching, decoder, dropout, kernels, model
 from lorastudy.study import grid
-from lorastudy.study.settings import Lora
 
 TEXTS = [[5, 6, 7, 8, 9], [40, 41], [100, 101, 102, 103, 104, 105, 106], [7]]
 LABELS = torch.tensor([0, 1, 4, 2])
@@ -98,14 +100,7 @@ def packed(chosen=range(4), step=3):
     return batching.pack(texts, keys=dropout.keys(1, step, numbers, [len(text) for text in texts]))
 
 
-def perturbed(base, cell, fused, dtype="float32", rate=RATE):
-    peft_model = model.add_adapters(model.load_classifier(base, 5, dtype, 1), cell, Lora(rate, "paper"), fused=fused)
-    generator = torch.Generator().manual_seed(2)
-    for name, p in peft_model.named_parameters():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-    model.set_training(peft_model, True)
-    return peft_model
+perturbed = partial(adapters.perturbed, rate=RATE)
 
 
 def gradients(peft_model, packs=None):

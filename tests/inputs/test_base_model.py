@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import FAMILIES, SHAPE, config_of
 from lorastudy.inputs import base_model, data, families, model_files
-from lorastudy.study import architecture, settings
+from lorastudy.study import architecture, layout, settings
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -135,7 +135,7 @@ def test_positions_of_a_model_that_comes_with_the_pipeline():
 
 def test_a_hub_model_is_known_once_it_is_fetched_and_no_other(tmp_path):
     hub = settings.Model("hub", "some/model", "a" * 40, "float32")
-    base = tmp_path / base_model.FETCHED
+    base = tmp_path / layout.BASE
     base.mkdir(parents=True)
     origin = {"source": "hub", "name": "some/model", "revision": "a" * 40, "sha256": {}}
     (base / "origin.json").write_text(json.dumps(origin))

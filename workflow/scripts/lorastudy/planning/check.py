@@ -165,7 +165,7 @@ def base(study, study_directory="."):
     if model.source == "directory":
         place = layout.named(model.name, study_directory)
     elif base_model.is_fetched(model, study_directory):
-        place = Path(study_directory, base_model.FETCHED)
+        place = Path(study_directory, layout.BASE)
     if place:  # its configuration was found to be in order before this job
         yield from _of_base(records.read_json(place / "config.json"), model_files.tensor_names(place))
     elif model.source == "hub":
