@@ -52,6 +52,8 @@ def test_the_report_of_transformers_is_recognised(tiny_base, tmp_path):
         "    [Model.from_pretrained(base, num_labels=5) for base in sys.argv[2:]]\n"
     )
     subprocess.run([sys.executable, "-c", load, tmp_path / "x.log", tiny_base, broken], check=True)
-    (said,) = (tmp_path / "x.log").read_text().split("LOAD REPORT")[1:]
-    assert str(broken) in said
-    assert "up_proj" in said
+    reports = (tmp_path / "x.log").read_text().split("LOAD REPORT")[1:]
+    assert reports  # twice under CI=true, where transformers' logger propagates
+    for said in reports:
+        assert str(broken) in said
+        assert "up_proj" in said
