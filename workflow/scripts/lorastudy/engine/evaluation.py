@@ -106,6 +106,8 @@ def _over_packs(texts, tokens_a_pack, compute):
         groups[-1].append(index)
         filled += lengths[index]
     results = [None] * len(groups)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the peak of this and not of a training before it
     begun = time.monotonic()
     with torch.inference_mode():
         for number, group in enumerate(groups):
