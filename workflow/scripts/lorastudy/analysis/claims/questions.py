@@ -62,7 +62,7 @@ def _axis_row(which, verdict, study, found, axis, left):
         text += f"; {verdict.met} of {verdict.all} pairs of values differ, {verdict.failed} are equal within {margin}"
     if left:
         text += f"; not all values have run: {', '.join(f'{value:g}' for value in sorted(left))}"
-    lost = [collapse.sentence(share) for share in collapse.shares(study.cells, axis) if share.lost]
+    lost = [collapse.sentence(share) for share in collapse.shares(_along(study, axis), axis) if share.lost]
     counts = {"checks": verdict.all, "measured": verdict.measured, "met": verdict.met, "failed": verdict.failed}
     spread = study.permuted(axis)
     return Row(
@@ -84,6 +84,12 @@ def _axis_row(which, verdict, study, found, axis, left):
         seeds=int(row.seeds),
         **counts,
     )
+
+
+def _along(study, axis):
+    """The cells on the lines along which r or alpha varies: beside them, other values come with another r or alpha."""
+    on_a_line = [line.holds(study.cells) for line in study.results.lines if line.along(axis)]
+    return study.cells[[any(of_cell) for of_cell in zip(*on_a_line)]]
 
 
 def _sets(rows, study, view):
