@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
-
 import workload
 from lorastudy.engine import decoder, model, training
 from lorastudy.study import grid, reconstruction, records, settings

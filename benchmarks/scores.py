@@ -9,16 +9,14 @@ true error of 0), too surely or too timidly.
 
 import argparse
 import resource
-import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "workflow" / "scripts"))
+import numpy as np
+from lorastudy.statistics import metrics
+from lorastudy.study import records
 
-import numpy as np  # noqa: E402
-from lorastudy.statistics import metrics  # noqa: E402
-from lorastudy.study import records  # noqa: E402
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 CLASSES, LARGE = 5, 1_000_000
 SHARPER = (1.0, 0.7, 1.1, 1.3, 2.0)  # stated scores over true ones; 1 is calibrated

@@ -84,6 +84,36 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
     table, origin = sources.load(source_file)
     names = origin.pop("label_names", None)
     labels = classes(table, Source.of(data))
+    _require_texts_and_names(labels, data)
+    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
+    table["class"] = table["label"].map(index).astype("int64")
+    chosen, removed, left_out = _choose(table, data, labels)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
+    for split, (tokens, _) in encoded.items():
+        if embedding_rows is not None:
+            require_known(tokenizer, tokens, embedding_rows, f"the {split} texts have")
+    card = origin | {
+        "fingerprint": _fingerprint(chosen),
+        "labels": labels,
+        "class_names": list(data.class_names or _named(labels, names)),
+        "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
+        "removed": removed,
+        **{key: getattr(data, key) for key in ("seed", "template", "max_length")},
+        "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "splits": {split: _description(chosen[split], *encoded[split], split, data, labels) for split in SPLITS[::-1]},
+    }
+    output_directory = Path(output_directory)
+    output_directory.mkdir(parents=True, exist_ok=True)
+    for split, (tokens, _) in encoded.items():
+        _write_split(output_directory / f"{split}.parquet", chosen[split], tokens)
+    with records.replacing(output_directory / "removed.csv") as temporary:
+        left_out.to_csv(temporary, index=False)
+    records.write_json(output_directory / "card.json", card)
+
+
+def _require_texts_and_names(labels, data):
+    """Raise DataError unless every class has its name, and a text in every split that has any."""
     if data.class_names and len(data.class_names) != len(labels):
         raise DataError(
             f"config: `data.class_names` has {len(data.class_names)} entries and the texts have {len(labels)} classes "
@@ -95,39 +125,16 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
                 f"config: `data.{split}_size` is {getattr(data, f'{split}_size')}; {len(labels)} classes need at least "
                 f"{len(labels)} texts."
             )
-    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
-    table["class"] = table["label"].map(index).astype("int64")
-    chosen, removed, left_out = _choose(table, data, labels)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
-    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
-    for split, (tokens, _) in encoded.items():
-        if embedding_rows is not None:
-            require_known(tokenizer, tokens, embedding_rows, f"the {split} texts have")
-    output_directory = Path(output_directory)
-    output_directory.mkdir(parents=True, exist_ok=True)
-    splits, fingerprint = {}, hashlib.sha256()
+
+
+def _fingerprint(chosen):
+    """Hash of the texts of all splits: their ids, texts and classes, in order."""
+    digest = hashlib.sha256()
     for split in reversed(SPLITS):
-        part, (tokens, truncated) = chosen[split], encoded[split]
-        _write_split(output_directory / f"{split}.parquet", part, tokens)
-        splits[split] = _description(part, tokens, truncated, getattr(data, f"{split}_size"), labels)
+        part = chosen[split]
         for row in zip(part["id"], part["text"], map(int, part["class"])):
-            fingerprint.update(json.dumps(row).encode())
-    card = {
-        **origin,
-        "fingerprint": fingerprint.hexdigest(),
-        "labels": labels,
-        "class_names": list(data.class_names or _named(labels, names)),
-        "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
-        "removed": removed,
-        "seed": data.seed,
-        "template": data.template,
-        "max_length": data.max_length,
-        "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "splits": splits,
-    }
-    with records.replacing(output_directory / "removed.csv") as temporary:
-        left_out.to_csv(temporary, index=False)
-    records.write_json(output_directory / "card.json", card)
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
 
 
 def _named(labels, names):
@@ -263,10 +270,11 @@ def _write_split(path, part, tokens):
         pq.write_table(content, temporary, compression="zstd")
 
 
-def _description(part, tokens, truncated, asked, labels):
-    """The card's entry of one split; lengths in tokens."""
+def _description(part, tokens, truncated, split, data, labels):
+    """The card's entry of a split; lengths in tokens."""
     import numpy as np
 
+    asked = getattr(data, f"{split}_size")
     lengths = np.array([len(ids) for ids in tokens])
     counts = part["class"].value_counts()
     summary = None
