@@ -55,7 +55,7 @@ rule evaluate_cell:
         runtime=evaluate_minutes,
     params:
         spec=spec_of,
-        statistics=SETTINGS.block("statistics"),
+        statistics=SETTINGS.scoring(),
     message:
         "Evaluating {wildcards.cell}"
     script:

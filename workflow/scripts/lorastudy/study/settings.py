@@ -32,6 +32,9 @@ EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # defines a cell, so that a cell of an earlier version is still the same one.
 LATER = {"training": ("seed",), "data": ("near_duplicates",)}
 
+# The whole block was once what scores depended on, and this the margin by default: what evaluated cells have on record.
+EARLIER_MARGIN = 0.02
+
 
 class ConfigError(StudyError):
     """A fault in the configuration that the user can mend; its text has one line a fault."""
@@ -177,6 +180,10 @@ class Settings:
     def baseline_spec(self):
         """The same of a baseline."""
         return _of_earlier_versions({name: self.block(name) for name in ("model", "data", "prompt")})
+
+    def scoring(self):
+        """The block ``statistics`` as a cell's scores depend on it: another margin evaluates nothing again."""
+        return self.block("statistics") | {"equivalence_margin": EARLIER_MARGIN}
 
 
 @cache
