@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from lorastudy.jobs import machine
 from lorastudy.statistics import metrics
 from lorastudy.study import records
 
@@ -92,7 +93,7 @@ def main():
     print(result["cost"], flush=True)
     result["calibration"] = list(coverage(arguments.samples))
     result["least_covered_percent"] = min(row["covered_percent"] for row in result["calibration"])
-    records.write_json(arguments.output, result | {"machine": {"cpu": records.cpu_name()}})
+    records.write_json(arguments.output, result | {"machine": {"cpu": machine.cpu_name()}})
     print("least covered:", result["least_covered_percent"], "%")
 
 

@@ -48,7 +48,7 @@ def main(config, log):
     findings += [*memory_findings(rows, held, this), *check.number_format(study.model.dtype)]
     show(console, findings)
     console.print()
-    console.print(memory_table(rows, held, check.largest_micro_batch(study), shape, origin))
+    console.print(memory_table(rows, held, estimate.micro_batch_tokens, shape, origin))
     console.print()
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))

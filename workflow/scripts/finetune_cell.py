@@ -8,7 +8,7 @@ import torch
 from lorastudy.engine import evaluation, model, parallel, training
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.inputs import base_model, data, origins
-from lorastudy.jobs import outputs, predicted, running, staging
+from lorastudy.jobs import machine, outputs, predicted, running, staging
 from lorastudy.study import grid, measurements, records, settings
 
 
@@ -40,7 +40,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         return None  # the first process writes
     outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
     seed = settings.Training(**spec["training"]).seed + cell.seed
-    provenance = records.provenance(spec, seed, inputs)
+    provenance = records.provenance(spec, seed, inputs, machine.hardware())
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", base_model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)

@@ -2,7 +2,7 @@
 
 from lorastudy.engine import evaluation, model
 from lorastudy.inputs import base_model, data, model_files, origins
-from lorastudy.jobs import evaluations, running, staging
+from lorastudy.jobs import evaluations, machine, running, staging
 from lorastudy.study import records, settings
 
 
@@ -47,7 +47,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         statistics,
         identity,
         cost,
-        records.provenance(spec, seed, origins.of(base, card)),
+        records.provenance(spec, seed, origins.of(base, card), machine.hardware()),
     )
 
 

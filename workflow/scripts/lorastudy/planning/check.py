@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
 from lorastudy.inputs.sources import packaged
-from lorastudy.jobs import nvidia
+from lorastudy.jobs import machine, nvidia
 from lorastudy.planning import hardware, memory
 from lorastudy.study import layout, records
 from lorastudy.study.errors import StudyError
@@ -73,7 +73,7 @@ def here(dtype):
     found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
     if not found:
         rate = _cpu_rate(dtype)
-        return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
+        return Device(f"this CPU, {machine.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
     name, size, watts = found[0]
     gib = float(size or nvidia.machine_memory_mb()) / 1024
     return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
@@ -239,11 +239,6 @@ def targets(estimate, base):
 # --- memory
 
 
-def largest_micro_batch(study):
-    """Tokens of the configured micro-batch; where it is left to the job, as many as an optimizer step can have."""
-    return study.execution.micro_batch_tokens or study.training.batch_size * study.data.max_length
-
-
 def fits(study, estimate, devices, shape):
     """What holds which cells: a row for each (method, targets, r), which alone decide.
 
@@ -252,7 +247,7 @@ def fits(study, estimate, devices, shape):
         shape: the model's configuration as a dictionary.
 
     Returns:
-        list of (method, targets, r, cells, GiB with ``largest_micro_batch``, [``memory.Fit`` or None a device]).
+        list of (method, targets, r, cells, GiB with the estimate's micro-batch, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
     tokens, layers, optimizer = execution.micro_batch_tokens, execution.checkpointed_layers, study.training.optimizer
@@ -260,7 +255,7 @@ def fits(study, estimate, devices, shape):
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
     # as training chooses: no more than an optimizer step has, at least one text, or what is configured
-    most, longest = largest_micro_batch(study), tokens or study.data.max_length
+    most, longest = estimate.micro_batch_tokens, tokens or study.data.max_length
     rows = []
     for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
         cell = estimate.sized(example[key])

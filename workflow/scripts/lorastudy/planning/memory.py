@@ -231,6 +231,11 @@ def base(architecture, quantized, dtype="bfloat16"):
     return int((linear + decoder.other) * size)
 
 
+def step_tokens(batch_size, max_length):
+    """The most tokens that an optimizer step can have, and so its largest micro-batch."""
+    return batch_size * max_length
+
+
 def training(
     architecture,
     classes,

@@ -98,13 +98,17 @@ class Estimate:
         one = one and self.sized(one)
         need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
         if step == "finetune":
-            # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
-            tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
             layers = execution.checkpointed_layers or 0
             options["optimizer"] = self.study.training.optimizer
-            training = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
+            training = memory.training(self.architecture, self.classes, one, self.micro_batch_tokens, layers, **options)
             need = max(training, need, key=lambda one: one.on_gpu)  # it predicts after it has trained
         return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", Cause.GPU_MEMORY))
+
+    @property
+    def micro_batch_tokens(self):
+        """Tokens of the configured micro-batch; where training chooses it by the memory at hand, the most that it can use."""
+        of_a_step = memory.step_tokens(self.study.training.batch_size, self.study.data.max_length)
+        return self.study.execution.micro_batch_tokens or of_a_step
 
     @property
     def architecture(self):

@@ -55,7 +55,9 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSource:
+    """The keys of the block ``data`` that decide what is fetched."""
+
     source: str
     name: str | None
     revision: str | None
@@ -64,6 +66,10 @@ class Data:
     text_column: str
     label_column: str
     labels: tuple | None
+
+
+@dataclass(frozen=True)
+class Data(DataSource):
     class_names: tuple | None
     train_size: int
     validation_size: int

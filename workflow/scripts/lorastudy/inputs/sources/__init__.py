@@ -1,26 +1,16 @@
 """Where labelled texts come from: local files, the hub, a package or chance. All end in one table of the same form."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from lorastudy.inputs.sources import files, hub, labels, packaged, random_texts
 from lorastudy.inputs.sources.labels import DataError
-from lorastudy.study import records
+from lorastudy.study import records, settings
 
 
-@dataclass(frozen=True)
-class Source:
-    """The keys of the configuration's block ``data`` that decide what is fetched, described there."""
-
-    source: str
-    name: str | None
-    revision: str | None
-    train_file: str | None
-    test_file: str | None
-    text_column: str
-    label_column: str
-    labels: tuple | None
+class Source(settings.DataSource):
+    """The part of the configuration's block ``data`` that decides what is fetched, and what that means."""
 
     @classmethod
     def of(cls, data):

@@ -136,7 +136,7 @@ def _micro_batch(inputs):
     if len(used):
         return int(used.mode().iloc[0])
     blocks = inputs.results.settings
-    return blocks["training"]["batch_size"] * blocks["data"]["max_length"]
+    return memory.step_tokens(blocks["training"]["batch_size"], blocks["data"]["max_length"])
 
 
 def _measured(inputs, method, dtype):
