@@ -7,6 +7,10 @@ from lorastudy.jobs import attempts
 from lorastudy.planning import check, memory, resources
 from lorastudy.statistics import power
 from lorastudy.study import architecture, grid, records, settings
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 MARKS = {
     check.OK: "[green]ok[/]",
@@ -24,9 +28,6 @@ def main(config, log):
     Args:
         config: the study's configuration as a dictionary.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     console = Console(highlight=False, soft_wrap=True, record=True)
     if not console.is_terminal:
         console.width = WIDTH
@@ -62,8 +63,6 @@ def main(config, log):
 
 
 def show(console, findings):
-    from rich.markup import escape
-
     for finding in findings:
         console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
 
@@ -119,9 +118,6 @@ def memory_table(rows, devices, tokens, shape, origin):
 
 
 def new_table(title, texts, numbers):
-    from rich import box
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for name in texts:
         table.add_column(name, no_wrap=True)

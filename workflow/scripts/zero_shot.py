@@ -1,9 +1,11 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
+import torch
 from lorastudy.engine import evaluation, model
 from lorastudy.inputs import base_model, data, model_files, origins
 from lorastudy.jobs import evaluations, machine, running, staging
 from lorastudy.study import records, settings
+from transformers import AutoTokenizer
 
 
 def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
@@ -11,8 +13,6 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
 
     A base model without a language-model head cannot be prompted; that baseline's record then has no metrics and says so.
     """
-    import torch
-
     base_model.offline()
     torch.set_num_threads(threads)
     tokens = settings.Execution(**execution).evaluation_tokens
@@ -26,8 +26,6 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
     elif not model_files.has_language_head(base):
         identity |= {"status": "refused", "reason": model_files.NO_LANGUAGE_HEAD}
     else:
-        from transformers import AutoTokenizer
-
         names = records.read_json(card)["class_names"]
         prompt = settings.Prompt(spec["prompt"]["template"], spec["prompt"]["verbalizers"] or [f" {n}" for n in names])
         if len(prompt.verbalizers) != classes:

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+
 from lorastudy.analysis import collapse, scatter, tuning
 from lorastudy.statistics import metrics, paired
 from lorastudy.study import layout
@@ -31,8 +34,6 @@ def build(summary, study_directory="."):
     Returns:
         data frame with the columns ``COLUMNS``.
     """
-    import pandas as pd
-
     rows = []
     for view, cells in tuning.views(summary).items():
         for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
@@ -57,8 +58,6 @@ def build(summary, study_directory="."):
 def _scores(runs, study_directory):
     if len(runs) == 1:
         return runs.iloc[0][SCORES].to_dict()
-    import numpy as np
-    import pandas as pd
 
     values = []
     for name in runs.id:

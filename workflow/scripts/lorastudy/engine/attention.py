@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
 
 from lorastudy.inputs.families import AMPERE
 
@@ -21,8 +22,6 @@ PASSED_OVER = frozenset({"position_ids", "use_cache", "output_attentions", "outp
 
 def register():
     """Make ``attn_implementation="packed"`` known to transformers. Calling it twice does no harm."""
-    from transformers import AttentionInterface
-
     AttentionInterface.register(NAME, packed_attention)
 
 

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import torch
+from scipy.special import softmax as normalised
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
@@ -125,6 +126,4 @@ def _over_packs(texts, tokens_a_pack, compute):
 
 
 def softmax(scores):
-    from scipy.special import softmax as normalised
-
     return normalised(np.asarray(scores, dtype=np.float64), axis=1)

@@ -5,6 +5,7 @@ full fine-tuning by transformers'.
 """
 
 import torch
+from peft import AdaLoraConfig, LoraConfig
 
 from lorastudy.inputs import linear_layers
 from lorastudy.study.grid import ADALORA_STEPS, HEAD_ALONE
@@ -32,8 +33,6 @@ def peft_config(cell, lora, decoder):
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    from peft import AdaLoraConfig, LoraConfig
-
     if cell.method == HEAD_ALONE:
         return LoraConfig(target_modules=NO_MODULES, modules_to_save=[HEAD], task_type="SEQ_CLS")
     chosen = linear_layers.targeted(decoder, cell.targets, cell.modules)

@@ -3,6 +3,8 @@
 import math
 
 import torch
+from bitsandbytes.optim import AdamW8bit
+from transformers import get_scheduler
 
 from lorastudy.engine import methods, model
 
@@ -23,8 +25,6 @@ class Optimizer:
     """
 
     def __init__(self, peft_model, training, steps):
-        from transformers import get_scheduler
-
         self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
         self.masters, self.flat = {}, {}
         for kind, of_head in (("adapters", False), ("head", True)):
@@ -37,8 +37,6 @@ class Optimizer:
         groups = [{"params": [flat]} for flat in self.flat.values()]
         self.in_8_bits = training.optimizer == "adamw_8bit"
         if self.in_8_bits:
-            from bitsandbytes.optim import AdamW8bit
-
             self.adamw = AdamW8bit(groups, weight_decay=training.weight_decay)
         else:
             self.adamw = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)

@@ -1,6 +1,7 @@
 """The linear layers of a decoder that read the same input, with their adapters: one product forward, one backward."""
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 
 from lorastudy.engine import kernels
 from lorastudy.engine.dropout import Dropout
@@ -214,8 +215,6 @@ class Quantized:
 
     def expand(self, out):
         """Write all weights to ``out``, to the last bit as bitsandbytes expands them."""
-        from bitsandbytes.functional import dequantize_4bit
-
         if self.joined is not None:
             return kernels.expand(*self.joined, out)
         start = 0

@@ -5,6 +5,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lorastudy.inputs import duplicates, sources
 from lorastudy.inputs.sources import Source, check, fetch
 from lorastudy.inputs.sources.labels import DataError, canonical, classes
@@ -33,7 +38,7 @@ class Texts:
 
     id: list
     text: list
-    label: "np.ndarray"  # noqa: F821
+    label: "np.ndarray"
     input_ids: list
 
     def __len__(self):
@@ -42,8 +47,6 @@ class Texts:
 
 def read_split(path):
     """The ``Texts`` of a split that ``prepare`` wrote."""
-    import pyarrow.parquet as pq
-
     content = pq.read_table(path)
     return Texts(
         id=content["id"].to_pylist(),
@@ -150,8 +153,6 @@ def _choose(table, data, labels):
     every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
     so that asking for more training texts changes no decision about the test texts, which come first.
     """
-    import pandas as pd
-
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
@@ -215,8 +216,6 @@ def _without_twins(pool, wanted, classes, taken, threshold):
     Args:
         threshold: of ``duplicates.twins``; None keeps near-duplicates.
     """
-    import pandas as pd
-
     spare = SPARE
     while True:
         candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
@@ -255,9 +254,6 @@ def _shortage(available, wanted, table, pools, pool, labels, data):
 
 
 def _write_split(path, part, tokens):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     content = pa.table(
         {
             "id": pa.array(part["id"], pa.string()),
@@ -272,8 +268,6 @@ def _write_split(path, part, tokens):
 
 def _description(part, tokens, truncated, split, data, labels):
     """The card's entry of a split; lengths in tokens."""
-    import numpy as np
-
     asked = getattr(data, f"{split}_size")
     lengths = np.array([len(ids) for ids in tokens])
     counts = part["class"].value_counts()

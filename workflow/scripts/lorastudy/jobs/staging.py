@@ -9,6 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
+from filelock import FileLock
+
 log = logging.getLogger("lorastudy")
 
 # of the machine and not of the study, so an environment variable; may name others, as in $TMPDIR or /scratch/$USER
@@ -23,7 +25,6 @@ def local(base):
     place = os.environ.get(VARIABLE)
     if not place:
         return base
-    from filelock import FileLock
 
     base = Path(base)
     identity = hashlib.sha256((base / "origin.json").read_bytes()).hexdigest()[:16]

@@ -1,5 +1,8 @@
 """The assumptions ledger: what a study takes from the paper, what is derived from it and what is assumed."""
 
+import pandas as pd
+import yaml
+
 from lorastudy.study import paper
 
 FILE = paper.DIRECTORY / "assumptions.yaml"
@@ -18,9 +21,6 @@ def table(settings, file=FILE):
         assumption), ``value`` what this study has. ``key`` is the
         configuration's (``block.key``), empty where the value is no setting.
     """
-    import pandas as pd
-    import yaml
-
     rows = []
     for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
         key = entry.get("key", "")

@@ -4,6 +4,10 @@ import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lorastudy.inputs.sources import files, hub, labels, packaged, random_texts
 from lorastudy.inputs.sources.labels import DataError
 from lorastudy.study import records, settings
@@ -87,10 +91,6 @@ def fetch(source, output, study_directory="."):
         DataError: as ``check``; the source cannot be had; a text is empty; a label is missing, fractional or none of
             ``data.labels``; a class is absent from training.
     """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     check(source, study_directory)
     match source.source:
         case "files":
@@ -117,16 +117,12 @@ def fetch(source, output, study_directory="."):
 
 def load(path):
     """What ``fetch`` wrote: a DataFrame of its columns, and its origin."""
-    import pyarrow.parquet as pq
-
     content = pq.read_table(path)
     return content.to_pandas(), json.loads(content.schema.metadata[b"origin"])
 
 
 def _table(rows, split):
     """DataFrame of (place, text, label) rows with the ids that their order gives them."""
-    import pandas as pd
-
     prefix = "row" if split == "any" else split
     places, texts, found = zip(*rows) if rows else ((), (), ())
     return pd.DataFrame(

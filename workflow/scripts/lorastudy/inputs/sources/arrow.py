@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+
 from lorastudy.inputs.sources.columns import KEYS, cleaned, position
 from lorastudy.inputs.sources.labels import DataError, enumerated
 
@@ -12,8 +14,6 @@ def columns(schema, called, source):
     Raises:
         DataError: one is missing or there twice, the texts are not strings, or the labels not single values.
     """
-    import pyarrow as pa
-
     for which in KEYS:
         position(schema.names, which, called, source)
     text, label = (schema.field(name).type for name in (source.text_column, source.label_column))

@@ -17,6 +17,9 @@ import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lorastudy.inputs.sources import arrow, delimited, json_rows
 from lorastudy.inputs.sources.columns import cleaned
 from lorastudy.inputs.sources.labels import DataError, places
@@ -205,9 +208,6 @@ def _read_text(path, peek, read, *arguments):
 
 
 def _read_parquet(path, called, source, peek):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             names = arrow.columns(file.schema_arrow, called, source)
@@ -221,6 +221,4 @@ def _read_parquet(path, called, source, peek):
 
 
 def _label_names(path, source):
-    import pyarrow.parquet as pq
-
     return arrow.label_names(pq.read_schema(path), source) if _suffix(path) == ".parquet" else None

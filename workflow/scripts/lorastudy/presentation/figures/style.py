@@ -12,6 +12,8 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lorastudy.study import settings
 from lorastudy.study.grid import ADAPTERS
 
@@ -301,8 +303,6 @@ def colour_bar(figure, shades, axes, label):
 
 def legend(figure, handles):
     """One legend for the whole figure, above it, in as many columns as have room."""
-    import numpy as np
-
     if not handles:
         return
     # a character is about 0.052 inches wide; symbol and gaps take what 9 characters do

@@ -1,5 +1,7 @@
 """Tables of the whole study: the paper's claims, its questions, assumptions, cost."""
 
+import pandas as pd
+
 from lorastudy.analysis import cost, scatter
 from lorastudy.analysis.claims import judging, verdicts
 from lorastudy.analysis.claims import questions as ask
@@ -52,8 +54,6 @@ WORDS = (
 
 def _shown(frame, first):
     """The rows of a table of claims as text, after the columns ``first``."""
-    import pandas as pd
-
     shown = {"": [str(number) for number in range(1, 1 + len(frame))]} | first
     return pd.DataFrame(
         shown
@@ -94,8 +94,6 @@ def _notes(inputs, frame):
 
 def assumptions(inputs):
     """What the paper states, what is derived from it and what is assumed, with this study's values."""
-    import pandas as pd
-
     frame = ledger.table(inputs.results.settings)
     if not inputs.with_paper:
         frame = frame.loc[frame.key.ne(""), ["what", "value", "key"]]
@@ -122,8 +120,6 @@ def assumptions(inputs):
 
 def costs(inputs):
     """Hours, energy, CO2e and money: of each result in the CSV, summed up for people."""
-    import pandas as pd
-
     block = inputs.results.settings["cost"]
     frame = cost.table(inputs.results.summary, block)
     sums = cost.totals(frame)
