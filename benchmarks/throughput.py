@@ -369,7 +369,7 @@ def evaluations(bench, count):
 
 
 def markdown(content):
-    """The results as a page: machine, then a table a section."""
+    """The results as a page: machine, then a table per section."""
     here = content["machine"]
     lines = [
         f"# Throughput on {here['device']}",

@@ -245,7 +245,7 @@ def open_notes(rows):
 
 
 if __name__ == "__main__":
-    records.check_places()
+    records.check_directories()
     try:
         with attempts.noted("check", snakemake.log[0]):
             if faults := main(dict(snakemake.config), snakemake.log[0]):

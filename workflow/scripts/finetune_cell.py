@@ -18,7 +18,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     ``held`` is the cell's lease: nothing is put in place once another job has taken it over.
     """
     base_model.offline()
-    rank, processes = parallel.place()
+    rank, processes = parallel.rank_and_size()
     if execution["gpus_per_cell"] > processes:
         files = {"base": base, "card": card, "train": train, "adapter": adapter, "log": log, "record": record}
         each = max(1, threads // execution["gpus_per_cell"])
@@ -27,10 +27,10 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     torch.set_num_threads(threads)
     cell = grid.Cell(**spec["cell"])
     inputs = origins.of(base, card)
-    places = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
+    declared = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
     finished = outputs.Finished(cell.id)
     if finished.matches(spec, inputs):
-        finished.put(places)
+        finished.put(declared)
         return None
     base = staging.local(base)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
@@ -48,7 +48,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     if held:
         held.check()
     finished.keep()
-    finished.put(places)
+    finished.put(declared)
     checkpoints.remove()
     if progress.status == "finished":
         predict(peft_model, Path(train).parent, execution["evaluation_tokens"], finished, provenance)

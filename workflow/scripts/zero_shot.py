@@ -31,7 +31,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         if len(prompt.verbalizers) != classes:
             raise evaluation.PromptError(
                 f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes "
-                f"({', '.join(names[:12])}); give one a class, in that order."
+                f"({', '.join(names[:12])}); give one per class, in that order."
             )
         language_model = model.load_language_model(staging.local(base), spec["model"]["dtype"])
         probability, cost = evaluation.prompted_probabilities(

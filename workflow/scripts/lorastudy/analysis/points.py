@@ -23,7 +23,7 @@ WHOLE = ["r", "seeds", "seeds_planned", "collapsed", "n_test"]
 
 
 def build(summary, study_directory="."):
-    """One row a point and view (``tuning.views``), in the order of the grid.
+    """One row per point and view (``tuning.views``), in the order of the grid.
 
     Scores are means over the seeds whose runs learned. Of one seed, the interval is the bootstrap's over the test texts;
     of two, it is over the texts for these runs; of more, it covers seeds and texts (``paired.estimate``) within what

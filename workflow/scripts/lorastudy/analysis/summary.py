@@ -1,4 +1,4 @@
-"""The study in one table: a row a cell and one a baseline, whatever became of it; and what tables and figures read."""
+"""The study in one table: a row per cell and one per baseline, whatever became of it; and what tables and figures read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,9 @@ class Results:
     """All that tables, figures and the report are made from.
 
     Attributes:
-        summary: data frame with the columns ``COLUMNS``, a row a cell or control (in the grid's order) and one a
+        summary: data frame with the columns ``COLUMNS``, a row per cell or control (in the grid's order) and one per
             baseline (last).
-        points: data frame of ``points.build``: a row a point of the grid, over its seeds.
+        points: data frame of ``points.build``: a row per point of the grid, over its seeds.
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.

@@ -94,7 +94,7 @@ class Allocation:
         pattern = self.config.rank_pattern or {}
         return kept | {f"adalora.rank_pattern.{name}": torch.tensor(kept_ranks) for name, kept_ranks in pattern.items()}
 
-    def restore(self, tensors, place):
+    def restore(self, tensors, device):
         """Undo of ``tensors``."""
         allocator = self.model.rankallocator
         allocator.reset_ipt()
@@ -105,5 +105,5 @@ class Allocation:
             if kind == "rank_pattern":
                 self.config.rank_pattern = (self.config.rank_pattern or {}) | {parameter: tensor.tolist()}
             else:
-                getattr(allocator, kind)[parameter] = tensor.clone().to(place)
+                getattr(allocator, kind)[parameter] = tensor.clone().to(device)
                 allocator.ipt[parameter] = allocator.exp_avg_ipt[parameter]  # overwritten before it is read

@@ -48,19 +48,19 @@ class Optimizer:
 
     def _flatten(self, parameters):
         """One float32 tensor of all values, with one of all gradients; masters become parts of it."""
-        places, size = {}, 0
+        slices, size = {}, 0
         for name, p in parameters.items():
-            places[name] = slice(size, size + p.numel())
+            slices[name] = slice(size, size + p.numel())
             size += -(-p.numel() // ALIGNMENT) * ALIGNMENT
-        place = next(iter(parameters.values())).device
-        flat = torch.nn.Parameter(torch.zeros(size, device=place))
+        device = next(iter(parameters.values())).device
+        flat = torch.nn.Parameter(torch.zeros(size, device=device))
         flat.grad = torch.zeros_like(flat)
         for name, p in parameters.items():
-            part = flat.detach()[places[name]].view(p.shape)
+            part = flat.detach()[slices[name]].view(p.shape)
             part.copy_(p.detach())
             self.masters[name] = p if p.dtype == torch.float32 else torch.nn.Parameter(part)
             self.masters[name].data = part
-            self.masters[name].grad = flat.grad[places[name]].view(p.shape)
+            self.masters[name].grad = flat.grad[slices[name]].view(p.shape)
         return flat
 
     def _copies(self):

@@ -262,11 +262,11 @@ class Rounded:
                 continue
             # of small factors one block-diagonal matrix makes one product of several
             block = rank <= BLOCK_RANK
-            place = first.parameters[0].device
+            device = first.parameters[0].device
             with torch.inference_mode(False):
-                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=place)
+                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=device)
                 ups = torch.zeros(
-                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=place
+                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=device
                 )
             for index, (columns, ranks) in enumerate(first.adapters):
                 self.parts.append((downs[:, ranks], [stack.parameters[2 * index] for stack in stacks]))

@@ -166,8 +166,8 @@ def _choose(table, data, labels):
     contradictory = by_text.transform("min") != by_text.transform("max")
     repeated = table.duplicated("key") & ~contradictory
     usable = table[~contradictory & ~repeated]
-    usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
-    usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
+    usable = usable.assign(position=usable.groupby(["split", "class"]).cumcount())
+    usable = usable.sort_values(["split", "position", "key"], ignore_index=True)
 
     threshold = duplicates.THRESHOLD if data.near_duplicates == "remove" else None
     chosen, taken, among = {}, table[:0], 0
@@ -184,10 +184,10 @@ def _choose(table, data, labels):
             raise DataError(
                 _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
             )
-        place = distinct.groupby("class").cumcount()
+        position = distinct.groupby("class").cumcount()
         begin = 0
         for split in splits:
-            part = distinct[(place >= begin) & (place < begin + need[split])]
+            part = distinct[(position >= begin) & (position < begin + need[split])]
             chosen[split] = part.sort_values("key")
             taken = pd.concat([taken, part])
             begin += need[split]
@@ -203,7 +203,7 @@ def _choose(table, data, labels):
 
 
 def _left_out(table, rows, reason):
-    """The ``rows`` (bool, one a row of the table) with the id of the first of their equals, if that is used."""
+    """The ``rows`` (bool, one per row of the table) with the id of the first of their equals, if that is used."""
     kept = table.groupby("key")["id"].transform("first") if reason == "repeated copy" else ""
     return table.assign(reason=reason, kept=kept).loc[rows, list(LEFT_OUT)]
 
@@ -218,7 +218,7 @@ def _without_twins(pool, wanted, classes, taken, threshold):
     """
     spare = SPARE
     while True:
-        candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
+        candidates = pool[pool["position"] < wanted * (1 + spare) + 10]
         every = pd.concat([taken, candidates])
         found = duplicates.twins(every["text"].tolist(), threshold) if threshold else [-1] * len(every)
         ids = every["id"].to_numpy()

@@ -107,12 +107,12 @@ def _cpu_rate(dtype, size=512, seconds=0.3):
 
 def access(study, study_directory="."):
     """``Finding`` of the model and of the data of a ``settings.Settings``."""
-    place = Path(study_directory, "results")
+    directory = Path(study_directory, "results")
     if base_model.is_fetched(study.model, study_directory):
         yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
-    if (place / "data" / "source.parquet").exists():
+    if (directory / "data" / "source.parquet").exists():
         yield Finding("data", OK, f"{study.data.name or study.data.train_file} is in results/data")
     else:
         yield _source("data", study.data, study_directory)
@@ -161,13 +161,13 @@ def _on_hub(what, block):
 
 def base(study, study_directory="."):
     """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
-    model, place = study.model, None
+    model, base = study.model, None
     if model.source == "directory":
-        place = layout.named(model.name, study_directory)
+        base = layout.named(model.name, study_directory)
     elif base_model.is_fetched(model, study_directory):
-        place = Path(study_directory, layout.BASE)
-    if place:  # its configuration was found to be in order before this job
-        yield from _of_base(records.read_json(place / "config.json"), model_files.tensor_names(place))
+        base = Path(study_directory, layout.BASE)
+    if base:  # its configuration was found to be in order before this job
+        yield from _of_base(records.read_json(base / "config.json"), model_files.tensor_names(base))
     elif model.source == "hub":
         yield from _of_base_on_hub(study)
 
@@ -276,20 +276,22 @@ def _order(part):
 
 def space(study, estimate, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
-    place = Path(study_directory).absolute()
+    directory = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / layout.BASE).exists():
+    if not (directory / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (directory / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (layout.cell(name, place) / "adapter").exists():
+        if not (layout.cell(name, directory) / "adapter").exists():
             one = estimate.sized(cell)
             need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(directory).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
-    return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
+    return Finding(
+        "disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {directory}; make room."
+    )
 
 
 # --- cost

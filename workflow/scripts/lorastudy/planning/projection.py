@@ -57,7 +57,7 @@ def hours(measured, starts, parameters, architecture, devices, *, trained, evalu
         batch_size: texts of an optimizer step.
 
     Returns:
-        data frame, one row a device and cell: device, method, targets, r, hours (starts included), checkpointed_layers;
+        data frame, one row per device and cell: device, method, targets, r, hours (starts included), checkpointed_layers;
         the last two empty where not even one text fits.
     """
     base, slopes = token_seconds(measured)

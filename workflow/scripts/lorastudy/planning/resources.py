@@ -1,7 +1,7 @@
 """What a job asks a scheduler for: minutes, memory of the node, memory of the GPU.
 
 Estimates from the model's shape, the texts and the cell. They are generous, because a job that asks for too little is
-ended, and cells take up where they were: a request that proves too small grows with the next attempt, and only the one
+ended, and cells resume where they were: a request that proves too small grows with the next attempt, and only the one
 that did.
 """
 
@@ -38,7 +38,7 @@ class Estimate:
         study: ``settings.Settings``.
         cells: ``grid.Cell`` by id.
         gpu: type of GPU that jobs are sent to; None where there is none, or it is not known.
-        longest: minutes that the cluster grants a job; None without a limit. A cell that needs more is taken up again.
+        longest: minutes that the cluster grants a job; None without a limit. A cell that needs more is resumed.
     """
 
     def __init__(self, study, cells, gpu=None, longest=None):

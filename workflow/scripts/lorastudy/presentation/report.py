@@ -159,7 +159,7 @@ def page(results, details, files, drawings, tables, rulegraph, configured, study
         stated=_stated(results.settings),
         scores=SCORES,
         card=details["card"],
-        ledger=assumptions.table(results.settings).to_dict("records"),
+        assumed=assumptions.table(results.settings).to_dict("records"),
         assumptions=_table("assumptions", tables["assumptions"], carried, typed),
         environment=_environment(details),
         drawing=_drawing(rulegraph[0]),

@@ -1,4 +1,4 @@
-"""The assumptions ledger: what a study takes from the paper, what is derived from it and what is assumed."""
+"""The list of assumptions: what a study takes from the paper, what is derived from it and what is assumed."""
 
 import pandas as pd
 import yaml
@@ -10,7 +10,7 @@ COLUMNS = ["what", "basis", "paper", "value", "key", "reason", "effect"]
 
 
 def table(settings, file=FILE):
-    """The ledger with the values of one study.
+    """The list with the values of one study.
 
     Args:
         settings: the configuration's blocks by name (plain dictionaries).

@@ -33,7 +33,7 @@ def table(number, directory=DIRECTORY):
 
 
 def accuracies(directory=DIRECTORY):
-    """The accuracies that the text states, a row a point of the grid: a peak (section 3.1) and a plateau (3.3).
+    """The accuracies that the text states, a row per point of the grid: a peak (section 3.1) and a plateau (3.3).
 
     Columns: ``section``, ``figure``, ``method``, ``targets``, ``r``, ``alpha``, ``accuracy`` (a fraction; the text gives
     whole percent and says "about" of the plateau).

@@ -39,21 +39,21 @@ GIT_VARIABLES = {  # by which git finds a repository, its files and its objects 
 }
 
 
-class PlaceError(StudyError):
+class DirectoryError(StudyError):
     """A place that results cannot be written to."""
 
 
-def check_places(study_directory="."):
-    """Raise PlaceError unless the study's output directories are there, or can be made, and may be written."""
+def check_directories(study_directory="."):
+    """Raise DirectoryError unless the study's output directories are there, or can be made, and may be written."""
     for name in ("results", "figures", "paper_tables", "logs"):
         place = Path(study_directory, name).absolute()
         parent = place if place.exists() else place.parent
         if not parent.is_dir():
-            raise PlaceError(
+            raise DirectoryError(
                 f"{place} is a file, and a directory of that name is needed for the outputs; move it away."
             )
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise PlaceError(
+            raise DirectoryError(
                 f"{parent} may not be written, and outputs go there; change its permissions or run the study elsewhere."
             )
 

@@ -37,7 +37,7 @@ EARLIER_MARGIN = 0.02
 
 
 class ConfigError(StudyError):
-    """A fault in the configuration that the user can mend; its text has one line a fault."""
+    """A fault in the configuration that the user can mend; its text has one line per fault."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ def _frozen(block):
 
 
 def _explain(fault):
-    """One line a fault of the schema: key, bad value, what is allowed."""
+    """One line per fault of the schema: key, bad value, what is allowed."""
     key = ".".join(str(part) for part in fault.path) or "config.yaml"
     value, rule = _short(fault.instance), fault.validator_value
     match fault.validator:
@@ -402,7 +402,7 @@ def _of_texts(data, prompt):
     elif classes and prompt.verbalizers and classes != len(prompt.verbalizers):
         yield (
             f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes; "
-            "give one a class, in the order of the classes."
+            "give one per class, in the order of the classes."
         )
     for split in ("train_size", "validation_size", "test_size"):
         if 0 < getattr(data, split) < classes:

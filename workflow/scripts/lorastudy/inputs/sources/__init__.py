@@ -122,15 +122,15 @@ def load(path):
 
 
 def _table(rows, split):
-    """DataFrame of (place, text, label) rows with the ids that their order gives them."""
+    """DataFrame of (location, text, label) rows with the ids that their order gives them."""
     prefix = "row" if split == "any" else split
-    places, texts, found = zip(*rows) if rows else ((), (), ())
+    locations, texts, found = zip(*rows) if rows else ((), (), ())
     return pd.DataFrame(
         {
             "id": [f"{prefix}-{number:06d}" for number in range(len(rows))],
             "text": pd.array(texts, dtype="str"),
             "label": pd.array([None if label is None else str(label) for label in found], dtype="str"),
             "split": split,
-            "place": list(map(str, places)),
+            "location": list(map(str, locations)),
         }
     )

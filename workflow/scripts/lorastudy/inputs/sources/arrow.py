@@ -39,6 +39,6 @@ def label_names(schema, source):
 
 
 def rows_of(content, source):
-    """(place, text, canonical label) of each row of a table."""
+    """(location, text, canonical label) of each row of a table."""
     texts, labels = (content.column(name).to_pylist() for name in (source.text_column, source.label_column))
     return list(cleaned((f"#{row}", text, label) for row, (text, label) in enumerate(zip(texts, labels))))

@@ -280,7 +280,7 @@ def bars(axes, x, points, score, colour, alpha=1.0):
 
 
 def singles(axes, x, y, colour):
-    """Small points, one a seed."""
+    """Small points, one per seed."""
     axes.plot(x, y, ".", color=colour, markersize=2.2, alpha=0.6, label="_seeds")
 
 

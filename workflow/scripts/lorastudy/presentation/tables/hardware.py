@@ -14,9 +14,9 @@ from lorastudy.study import paper, reconstruction
 
 # what is measured of a cell: name, unit, column of the records, factor, column of the paper's table
 QUANTITIES = (
-    ("fine-tuning time a cell", "min", "seconds", 1 / 60, "finetune_time_min"),
-    ("peak memory a cell", "GiB", "peak_memory_gib", 1, "memory_gb"),
-    ("energy a cell", "kWh", "energy_kwh", 1, None),
+    ("fine-tuning time per cell", "min", "seconds", 1 / 60, "finetune_time_min"),
+    ("peak memory per cell", "GiB", "peak_memory_gib", 1, "memory_gb"),
+    ("energy per cell", "kWh", "energy_kwh", 1, None),
 )
 RATIOS = (
     ("time, QLoRA / LoRA", "seconds", "finetune_time_min"),

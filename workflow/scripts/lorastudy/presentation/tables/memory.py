@@ -44,7 +44,7 @@ def by_dtype(inputs):
         }
     )
     notes = [
-        "GiB (2^30 bytes; the paper writes GB). Reproduced: 8e9 parameters times bytes a parameter; fine-tuning is four "
+        "GiB (2^30 bytes; the paper writes GB). Reproduced: 8e9 parameters times bytes per parameter; fine-tuning is four "
         "times inference.",
         "Allocated: the weights of the model that is fine-tuned here, without a language-model head (7,504,924,672 "
         "parameters); int4 is NF4 with double quantization, its constants counted and the embedding left in 16 bits. "

@@ -9,7 +9,7 @@ from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import p_value, significant, whole
 from lorastudy.presentation.tables.inputs import LEVEL
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import assumptions as ledger
+from lorastudy.study import assumptions as of_study
 from lorastudy.study.grid import METHODS
 
 
@@ -94,7 +94,7 @@ def _notes(inputs, frame):
 
 def assumptions(inputs):
     """What the paper states, what is derived from it and what is assumed, with this study's values."""
-    frame = ledger.table(inputs.results.settings)
+    frame = of_study.table(inputs.results.settings)
     if not inputs.with_paper:
         frame = frame.loc[frame.key.ne(""), ["what", "value", "key"]]
         shown = frame.rename(columns={"value": "this study"})

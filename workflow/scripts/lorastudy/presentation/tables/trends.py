@@ -28,7 +28,7 @@ def constant_alpha(inputs):
 
 
 def _trend(inputs, axis, caption):
-    """Scores along an axis, a column a method and target set; marks where the best is distinguishable."""
+    """Scores along an axis, a column per method and target set; marks where the best is distinguishable."""
     lines = [part for line in inputs.results.lines for part in line.along(axis)]
     stated = paper.accuracies(inputs.directory)
     stated = stated[stated.section.eq(SECTIONS[axis])].set_index(["method", "targets", "r", "alpha"]).accuracy
