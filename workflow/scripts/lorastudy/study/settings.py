@@ -32,7 +32,7 @@ EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # defines a cell, so that a cell of an earlier version is still the same one.
 LATER = {"training": ("seed",), "data": ("near_duplicates",)}
 
-# The whole block was once what scores depended on, and this the margin by default: what evaluated cells have on record.
+# Scores were once said to depend on the whole block, with this margin by default: so evaluated cells have it on record.
 EARLIER_MARGIN = 0.02
 
 
