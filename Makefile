@@ -28,7 +28,7 @@ lint: .venv/installed-dev
 test-slurm: .venv/installed-dev
 	$(BIN)/python -m pytest tests/slurm -m slurm
 
-# Takes up a study that was broken off, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
+# Resumes a study that was interrupted, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
 PROFILE ?= slurm
 resume: .venv/installed
 	$(BIN)/python workflow/scripts/resume.py --directory "$(STUDY)" --profile "$(PROFILE)"

@@ -22,6 +22,7 @@ import finetune_cell
 import yaml
 from lorastudy.engine import training
 from lorastudy.inputs import base_model, data
+from lorastudy.jobs import machine
 from lorastudy.study import grid, records, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -152,7 +153,7 @@ def main():
     arguments = parser.parse_args()
     result = trial(arguments.study, arguments.kills, arguments.epochs)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    records.write_json(arguments.output, result | {"machine": {"cpu": records.cpu_name()}})
+    records.write_json(arguments.output, result | {"machine": {"cpu": machine.cpu_name()}})
     print(json.dumps({key: value for key, value in result.items() if key != "kills"}, indent=2))
     if len(result["kills"]) < arguments.kills:
         sys.exit(f"the training was over after {len(result['kills'])} kills; take more --epochs")

@@ -33,7 +33,7 @@ SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
-checked(records.check_places)
+checked(records.check_directories)
 checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
 checked(study_data.check, SETTINGS.data)
 

@@ -3,10 +3,12 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+import torch
 from lorastudy.engine import evaluation, model, parallel, training
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.inputs import base_model, data, origins
-from lorastudy.jobs import outputs, predicted, running, staging
+from lorastudy.jobs import machine, outputs, predicted, running, staging
 from lorastudy.study import grid, measurements, records, settings
 
 
@@ -15,11 +17,8 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
 
     ``held`` is the cell's lease: nothing is put in place once another job has taken it over.
     """
-    import pandas as pd
-    import torch
-
     base_model.offline()
-    rank, processes = parallel.place()
+    rank, processes = parallel.rank_and_size()
     if execution["gpus_per_cell"] > processes:
         files = {"base": base, "card": card, "train": train, "adapter": adapter, "log": log, "record": record}
         each = max(1, threads // execution["gpus_per_cell"])
@@ -27,40 +26,21 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
         return parallel.launch(parallel.SCRIPTS / "finetune_cell.py", arguments, execution["gpus_per_cell"])
     torch.set_num_threads(threads)
     cell = grid.Cell(**spec["cell"])
-    classes = len(records.read_json(card)["labels"])
     inputs = origins.of(base, card)
-    places = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
+    declared = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
     finished = outputs.Finished(cell.id)
     if finished.matches(spec, inputs):
-        finished.put(places)
+        finished.put(declared)
         return None
     base = staging.local(base)
-    hyper = settings.Training(**spec["training"])
-    seed = hyper.seed + cell.seed
-    initial = seed if hyper.initial_seed is None else hyper.initial_seed
-    lora = settings.Lora(**spec["lora"])
-    classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
-    peft_model = model.add_adapters(classifier, cell, lora, initial)
-    trainable, _ = model.trainable(peft_model)
     checkpoints = Checkpoints(f"results/checkpoints/{cell.id}", {"spec": spec, "inputs": inputs})
-    # float32 masters and two moments
-    base_model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
-    texts = data.read_split(train)
-    lengths = [len(ids) for ids in texts.input_ids]
-    how = training.fitted(settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper)
-    progress = training.train(
-        peft_model,
-        texts.input_ids,
-        texts.label,
-        hyper,
-        how,
-        seed if hyper.order_seed is None else hyper.order_seed,
-        checkpoints,
-    )
+    classes = len(records.read_json(card)["labels"])
+    peft_model, progress = trained(cell, spec, base, data.read_split(train), classes, execution, checkpoints)
     if rank:
         return None  # the first process writes
     outcome = measured(peft_model, progress, execution["gpus_per_cell"])  # before anything else takes memory
-    provenance = records.provenance(spec, seed, inputs)
+    seed = settings.Training(**spec["training"]).seed + cell.seed
+    provenance = records.provenance(spec, seed, inputs, machine.hardware())
     own = finished.begin()
     model.save_adapters(peft_model, own / "adapter", base_model.fingerprint(base))
     pd.DataFrame(progress.rows, columns=training.LOG_COLUMNS).to_csv(own / "training_log.csv", index=False)
@@ -68,11 +48,28 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     if held:
         held.check()
     finished.keep()
-    finished.put(places)
+    finished.put(declared)
     checkpoints.remove()
     if progress.status == "finished":
-        predict(peft_model, Path(train).parent, how.evaluation_tokens, finished, provenance)
+        predict(peft_model, Path(train).parent, execution["evaluation_tokens"], finished, provenance)
     return None
+
+
+def trained(cell, spec, base, texts, classes, execution, checkpoints):
+    """The model with the cell's adapters, trained from its last checkpoint on, and ``training.Progress``."""
+    hyper = settings.Training(**spec["training"])
+    lora = settings.Lora(**spec["lora"])
+    seed = hyper.seed + cell.seed
+    initial = seed if hyper.initial_seed is None else hyper.initial_seed
+    order = seed if hyper.order_seed is None else hyper.order_seed
+    classifier = model.load_classifier(base, classes, spec["model"]["dtype"], initial)
+    peft_model = model.add_adapters(classifier, cell, lora, initial)
+    trainable, _ = model.trainable(peft_model)
+    # float32 masters and two moments
+    base_model.require_space("results", checkpoints.room(12 * trainable), f"the checkpoints of {cell.id}")
+    lengths = [len(ids) for ids in texts.input_ids]
+    how = training.fitted(settings.Execution(**execution), peft_model, cell, classes, lora.head, lengths, hyper)
+    return peft_model, training.train(peft_model, texts.input_ids, texts.label, hyper, how, order, checkpoints)
 
 
 def predict(classifier, splits, tokens, finished, provenance):

@@ -1,9 +1,11 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
+import torch
 from lorastudy.engine import evaluation, model
 from lorastudy.inputs import base_model, data, model_files, origins
-from lorastudy.jobs import evaluations, running, staging
+from lorastudy.jobs import evaluations, machine, running, staging
 from lorastudy.study import records, settings
+from transformers import AutoTokenizer
 
 
 def main(baseline, base, card, test, predictions, metrics, spec, statistics, seed, execution, threads):
@@ -11,8 +13,6 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
 
     A base model without a language-model head cannot be prompted; that baseline's record then has no metrics and says so.
     """
-    import torch
-
     base_model.offline()
     torch.set_num_threads(threads)
     tokens = settings.Execution(**execution).evaluation_tokens
@@ -26,14 +26,12 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
     elif not model_files.has_language_head(base):
         identity |= {"status": "refused", "reason": model_files.NO_LANGUAGE_HEAD}
     else:
-        from transformers import AutoTokenizer
-
         names = records.read_json(card)["class_names"]
         prompt = settings.Prompt(spec["prompt"]["template"], spec["prompt"]["verbalizers"] or [f" {n}" for n in names])
         if len(prompt.verbalizers) != classes:
             raise evaluation.PromptError(
                 f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes "
-                f"({', '.join(names[:12])}); give one a class, in that order."
+                f"({', '.join(names[:12])}); give one per class, in that order."
             )
         language_model = model.load_language_model(staging.local(base), spec["model"]["dtype"])
         probability, cost = evaluation.prompted_probabilities(
@@ -47,7 +45,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         statistics,
         identity,
         cost,
-        records.provenance(spec, seed, origins.of(base, card)),
+        records.provenance(spec, seed, origins.of(base, card), machine.hardware()),
     )
 
 

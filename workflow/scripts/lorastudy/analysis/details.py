@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.analysis import collapse
 from lorastudy.study import layout, records
 
@@ -57,8 +59,6 @@ def build(summary, study_directory="."):
 
 def _test_texts(study):
     """Id → text of the test texts; None where the split is not there."""
-    import pandas as pd
-
     path = study / layout.TEST
     if not path.exists():
         return None
@@ -74,8 +74,6 @@ def errors(path, texts, shared):
         texts: id → text; None where they are not there.
         shared: ``Shared``, which the texts are put into.
     """
-    import pandas as pd
-
     if not path.exists():
         return []
     frame = pd.read_parquet(path)

@@ -13,12 +13,18 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+from PIL import Image
+
 from lorastudy.analysis import cost
 from lorastudy.presentation import figures, rule_graph
-from lorastudy.study import assumptions, records, settings
+from lorastudy.study import assumptions, paper, records, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
 CURVE_POINTS = 200
@@ -153,7 +159,7 @@ def page(results, details, files, drawings, tables, rulegraph, configured, study
         stated=_stated(results.settings),
         scores=SCORES,
         card=details["card"],
-        ledger=assumptions.table(results.settings).to_dict("records"),
+        assumed=assumptions.table(results.settings).to_dict("records"),
         assumptions=_table("assumptions", tables["assumptions"], carried, typed),
         environment=_environment(details),
         drawing=_drawing(rulegraph[0]),
@@ -167,8 +173,6 @@ def page(results, details, files, drawings, tables, rulegraph, configured, study
 
 
 def _template():
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -210,8 +214,6 @@ def _symbol(code):
 
 def show(value, kind="number"):
     """A value as the page writes it: ``text``, ``whole``, ``fraction``, ``duration`` (of seconds) or ``number``."""
-    import pandas as pd
-
     if value is None or pd.isna(value):
         return MISSING
     match kind:
@@ -230,8 +232,6 @@ def show(value, kind="number"):
 
 def code(text):
     """Text as HTML, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
     parts = [escape(visible(part)) for part in text.split("`")]
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)
@@ -240,8 +240,6 @@ def code(text):
 
 def embedded(content):
     """JSON that is safe between script tags: no character in it can end the element or be taken for markup."""
-    from markupsafe import Markup
-
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -291,8 +289,6 @@ def _status(results):
 
 
 def _figure(path, study, carried, typed):
-    from PIL import Image
-
     path = Path(path)
     held = io.BytesIO()
     with Image.open(study / path) as drawn:
@@ -366,8 +362,6 @@ def _rows(frame):
 
 
 def _plain(value):
-    import pandas as pd
-
     if value is None or pd.isna(value):
         return None
     if isinstance(value, str):
@@ -408,15 +402,11 @@ def _curve(rows):
 
 def _stated(blocks):
     """The paper's row for the table of baselines; None for a study that does not reproduce it."""
-    from lorastudy.study import paper
-
     return paper.table(5).iloc[0].to_dict() if blocks["study"]["paper"] else None
 
 
 def _environment(details):
     """What the results were made with: the distinct values of some of their provenance, most frequent first."""
-    from collections import Counter
-
     found = {}
     for name in ("hardware", "packages", "python", "git_commit", "git_dirty"):
         counts = Counter(detail["provenance"][name] for detail in details["results"].values())

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+
 from lorastudy.inputs.sources.columns import KEYS, cleaned, position
 from lorastudy.inputs.sources.labels import DataError, enumerated
 
@@ -12,8 +14,6 @@ def columns(schema, called, source):
     Raises:
         DataError: one is missing or there twice, the texts are not strings, or the labels not single values.
     """
-    import pyarrow as pa
-
     for which in KEYS:
         position(schema.names, which, called, source)
     text, label = (schema.field(name).type for name in (source.text_column, source.label_column))
@@ -39,6 +39,6 @@ def label_names(schema, source):
 
 
 def rows_of(content, source):
-    """(place, text, canonical label) of each row of a table."""
+    """(location, text, canonical label) of each row of a table."""
     texts, labels = (content.column(name).to_pylist() for name in (source.text_column, source.label_column))
     return list(cleaned((f"#{row}", text, label) for row, (text, label) in enumerate(zip(texts, labels))))

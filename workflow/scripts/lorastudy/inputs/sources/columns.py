@@ -25,6 +25,6 @@ def position(names, which, called, source):
 
 
 def cleaned(rows):
-    """(place, text, label) rows with empty texts for those of white space alone, and labels in canonical form."""
-    for place, text, label in rows:
-        yield place, text if text and not text.isspace() else "", canonical(label)
+    """(location, text, label) rows with empty texts for those of white space alone, and labels in canonical form."""
+    for location, text, label in rows:
+        yield location, text if text and not text.isspace() else "", canonical(label)

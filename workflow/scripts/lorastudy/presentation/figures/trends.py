@@ -1,5 +1,7 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
+import pandas as pd
+
 from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import captions, panels, style
 from lorastudy.study import grid
@@ -70,8 +72,6 @@ def tuned_alpha_trend(results, look):
 
 
 def _tuned(results, look, axis):
-    import pandas as pd
-
     views = (tuning.CONFIGURED, tuning.TUNED)
     line = grid.trend(results.lines, axis)
     points = {view: panels.along(panels.points(results, view), line) for view in views}
