@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -156,17 +155,16 @@ def test_what_is_typed_for_a_study_in_a_place_with_spaces_is_quoted():
 
 def test_modules_beside_the_study_are_not_run(copy_study, snakemake):
     """Named like modules that Python, Snakemake, matplotlib and this library import."""
-    ran = copy_study / "ran"
-    made = [copy_study / name for name in ("report.html", "figures/r_trend.pdf", "figures/r_trend.png")]
-    snakemake("-d", copy_study, "--cores", 1, "--force", "report.html", "figures/r_trend.pdf")
-    before = [path.read_bytes() for path in made]
+    ran, figure, page = copy_study / "ran", copy_study / "figures" / "r_trend.pdf", copy_study / "report.html"
+    before = figure.read_bytes()
     for name in ("statistics", "random", "yaml", "numpy", "jinja2", "matplotlib", "lorastudy", "snakemake", "pip"):
         text = f"open({str(ran)!r}, 'a').close()\nraise SystemExit('a script of the user')\n"
         (copy_study / f"{name}.py").write_text(text, encoding="utf-8")
+    page.unlink()
     snakemake("-d", copy_study, "--cores", 1, "--force", "report.html", "figures/r_trend.pdf")
     assert not ran.exists()
-    assert [path.read_bytes() for path in made] == before
-    assert b">finetune_cell</text>" in before[0]  # in the graph of the rules
+    assert figure.read_bytes() == before
+    assert "finetune_cell</text>" in page.read_text(encoding="utf-8")  # the graph, which another process writes
 
 
 def test_weights_may_be_read_by_whoever_may_read_the_other_files(finished_study):
@@ -272,20 +270,46 @@ def _reads_or_writes_text(call):
     )
 
 
-def test_the_page_is_not_the_only_thing_without_a_home(copy_study, snakemake, tmp_path):
-    """HOME that may not be written, as in many containers: plots are drawn all the same."""
-    home = tmp_path / "home"
-    home.mkdir()
-    home.chmod(0o500)
-    before = (copy_study / "figures" / "r_trend.pdf").read_bytes()
-    snakemake(
-        "-d",
-        copy_study,
-        "--cores",
-        1,
-        "--force",
-        "figures/r_trend.pdf",
-        HOME=str(home),
-        XDG_CACHE_HOME=str(Path("/dev/null/cache")),
+# --- the place, the user
+
+
+def test_a_study_in_a_place_with_spaces_and_quotes(clone, finished_study, latin_1, tmp_path):
+    """From its data to its report in all odd surroundings at once: the same bits as elsewhere.
+
+    A home that cannot be written is one that cannot exist, which stops root too.
+    """
+    place = tmp_path / 'it\'s a "place" $HOME {0} – добро'
+    pipeline, study = place / "pipe line", place / "my study"
+    shutil.copytree(clone, pipeline, symlinks=True)
+    study.mkdir()
+    shutil.copy(pipeline / ".test" / "reviews.csv", study)
+    config = yaml.safe_load((pipeline / ".test" / "config.yaml").read_text(encoding="utf-8"))
+    config["grid"] = {"methods": ["lora"], "targets": ["attention"], "lines": {"alpha": {"r": 2, "alpha": [4]}}}
+    (study / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    done = subprocess.run(
+        ["sh", "-c", 'umask 077 && exec "$@"', "sh", sys.executable, "-m", "snakemake", "-d", study, "--cores", "2"],
+        cwd=pipeline,
+        env=os.environ
+        | latin_1
+        | {
+            "HOME": "/dev/null/home",
+            "XDG_CACHE_HOME": "/dev/null/cache",
+            "PYTHONPATH": str(pipeline / "workflow" / "scripts"),
+        },
+        encoding="utf-8",
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
-    assert (copy_study / "figures" / "r_trend.pdf").read_bytes() == before
+    assert done.returncode == 0, done.stdout[-3000:]
+    cell = "results/cells/lora_attention_r2_a4_s0"
+    for name in (
+        "results/data/test.parquet",
+        f"{cell}/predictions.parquet",
+        f"{cell}/adapter/adapter_model.safetensors",
+    ):
+        assert (study / name).read_bytes() == (finished_study / name).read_bytes(), name
+    assert (study / "figures" / "alpha_trend.pdf").stat().st_size > 1000
+    assert "finetune_cell</text>" in (study / "report.html").read_text(encoding="utf-8")
+    assert {path.stat().st_mode & 0o077 for path in (study / "results").rglob("*") if path.is_file()} == {0}
