@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -143,11 +144,12 @@ def test_as_a_module_it_says_that_it_must_be_cloned(tmp_path, rename):
     assert "run from a clone of it" in refused(done)
 
 
-def test_what_is_typed_for_a_study_in_a_place_with_spaces_is_quoted():
-    for target in ("watch", "resume"):
-        command = ["make", "-n", target, "STUDY=a study"]
-        said = subprocess.run(command, cwd=REPOSITORY, encoding="utf-8", capture_output=True, check=True).stdout
-        assert '"a study"' in said
+@pytest.mark.parametrize("study", ["a study", "it's mine", 'a "quoted" `study`; and * more', "добро"])
+@pytest.mark.parametrize("target", ["watch", "resume"])
+def test_what_is_typed_for_a_study_is_one_word_for_the_shell(target, study):
+    command = ["make", "-n", target, f"STUDY={study}"]
+    said = subprocess.run(command, cwd=REPOSITORY, encoding="utf-8", capture_output=True, check=True).stdout
+    assert study in shlex.split(said.strip().splitlines()[-1])
 
 
 # --- other files beside the study
@@ -226,6 +228,8 @@ def test_the_texts_are_the_same_in_a_locale_that_is_not_utf_8(tmp_path, snakemak
         with (place / "reviews.csv").open("a", encoding="utf-8") as file:
             file.write("Ein großer Film – 很好,5\n")
         snakemake("-d", place, "--cores", 1, "results/data/card.json", **environment)
+        done = snakemake("-d", place, "--cores", 1, "check", **environment)
+        assert "configuration in order" in done.stdout
         found.append(
             [
                 (place / "results" / "data" / name).read_bytes()
