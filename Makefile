@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 STUDY ?= .
+# A word for the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
 
 .PHONY: demo watch test lint test-slurm bench resume clean-demo
 
@@ -13,7 +15,7 @@ demo: .venv/installed
 
 # How far a study is, live: make watch STUDY=demo
 watch: .venv/installed
-	$(BIN)/python workflow/scripts/watch.py "$(STUDY)"
+	$(BIN)/python workflow/scripts/watch.py $(call quoted,$(STUDY))
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
@@ -31,7 +33,7 @@ test-slurm: .venv/installed-dev
 # Resumes a study that was interrupted, once its jobs have ended: make resume STUDY=demo PROFILE=workstation
 PROFILE ?= slurm
 resume: .venv/installed
-	$(BIN)/python workflow/scripts/resume.py --directory "$(STUDY)" --profile "$(PROFILE)"
+	$(BIN)/python workflow/scripts/resume.py --directory $(call quoted,$(STUDY)) --profile $(call quoted,$(PROFILE))
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py

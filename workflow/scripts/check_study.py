@@ -3,7 +3,7 @@
 import sys
 
 from lorastudy.analysis import comparisons, scatter, sensitivity, summary, tuning
-from lorastudy.jobs import attempts
+from lorastudy.jobs import attempts, logs
 from lorastudy.planning import check, memory, resources
 from lorastudy.statistics import power
 from lorastudy.study import architecture, grid, records, settings
@@ -245,6 +245,7 @@ def open_notes(rows):
 
 
 if __name__ == "__main__":
+    logs.any_terminal()
     records.check_directories()
     try:
         with attempts.noted("check", snakemake.log[0]):

@@ -201,6 +201,8 @@ def save_adapters(peft_model, directory, base):
     for config in peft_model.peft_config.values():
         config.base_model_name_or_path = base["name"]
         config.revision = base["revision"]
+        if isinstance(config.target_modules, set):  # else written in any order
+            config.target_modules = sorted(config.target_modules)
     compute = _adapters_compute_in(peft_model)
     # copies, because training holds all that it trains in one tensor
     state = {
