@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 STUDY ?= .
 
-.PHONY: demo watch test lint test-slurm bench resume clean-demo
+.PHONY: demo watch test lint test-slurm bench resume bundle clean-demo
 
 # The whole study in small, on a CPU: environment, study, verdicts, where to look.
 demo: .venv/installed
@@ -33,12 +33,16 @@ PROFILE ?= slurm
 resume: .venv/installed
 	$(BIN)/python workflow/scripts/resume.py --directory "$(STUDY)" --profile "$(PROFILE)"
 
+# One archive of a finished study, from which others rebuild its tables, figures and report: make bundle STUDY=demo TEXTS=1
+bundle: .venv/installed
+	$(BIN)/python workflow/scripts/bundle.py "$(STUDY)" $(if $(TEXTS),--texts)
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 
 # Removes what the demo made; its next run starts anew.
 clean-demo:
-	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish
+	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish demo/bundle.tar.gz
 
 .venv/installed: requirements.txt requirements-analysis.txt envs/make_environment.sh
 	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements.txt
