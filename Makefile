@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 STUDY ?= .
 
-.PHONY: demo watch test lint test-slurm bench resume bundle clean-demo
+.PHONY: demo watch test lint test-slurm bench resume bundle compare clean-demo
 
 # The whole study in small, on a CPU: environment, study, verdicts, where to look.
 demo: .venv/installed
@@ -36,6 +36,10 @@ resume: .venv/installed
 # One archive of a finished study, from which others rebuild its tables, figures and report: make bundle STUDY=demo TEXTS=1
 bundle: .venv/installed
 	$(BIN)/python workflow/scripts/bundle.py "$(STUDY)" $(if $(TEXTS),--texts)
+
+# Two studies side by side: make compare STUDIES="demo mine"; a name with a space in quotes of its own
+compare: .venv/installed
+	$(BIN)/python workflow/scripts/compare.py $(STUDIES)
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
