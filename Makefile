@@ -38,6 +38,7 @@ bundle: .venv/installed
 	$(BIN)/python workflow/scripts/bundle.py "$(STUDY)" $(if $(TEXTS),--texts)
 
 # Two studies side by side: make compare STUDIES="demo mine"; a name with a space in quotes of its own
+STUDIES ?= . demo
 compare: .venv/installed
 	$(BIN)/python workflow/scripts/compare.py $(STUDIES)
 
@@ -46,7 +47,7 @@ bench: .venv/installed
 
 # Removes what the demo made; its next run starts anew.
 clean-demo:
-	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish demo/bundle.tar.gz
+	rm -rf demo/results demo/figures demo/paper_tables demo/logs demo/.snakemake demo/report.html demo/publish demo/bundle.tar.gz demo/tracking
 
 .venv/installed: requirements.txt requirements-analysis.txt envs/make_environment.sh
 	PYTHON="$(PYTHON)" sh envs/make_environment.sh requirements.txt

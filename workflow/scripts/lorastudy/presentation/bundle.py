@@ -74,17 +74,18 @@ class Bundle:
             BundleError: texts are asked for and are not there.
         """
         top = re.sub(r"\W+", "-", self.study.study.name).strip("-").lower() or "study"
-        held = {name: (self.directory / name).read_bytes() for name in self._records()} | self._written()
+        written = self._written()
         with (
             records.replacing(path) as temporary,
             temporary.open("wb") as file,
             gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
-            for name in sorted(held):
+            for name in sorted([*self._records(), *written]):
+                content = written[name] if name in written else (self.directory / name).read_bytes()
                 entry = tarfile.TarInfo(f"{top}/{name}")
-                entry.size, entry.mtime = len(held[name]), EPOCH
-                archive.addfile(entry, io.BytesIO(held[name]))
+                entry.size, entry.mtime = len(content), EPOCH
+                archive.addfile(entry, io.BytesIO(content))
 
     def _records(self):
         """Paths in the study of the files that are taken as they are."""
