@@ -19,8 +19,9 @@ def test_a_plan_loads_neither_torch_nor_anything_else_that_is_slow():
 
 
 def test_within_functions_stand_only_imports_that_cost_a_start():
-    """Of what is slow, and the engine, which brings it; the engine itself imports all that it needs at once."""
-    slow = HEAVY | {"huggingface_hub", "snakemake", "snakemake_interface_common", "tokenizers"}
+    """Of what is slow or may be absent, and the engine, which is slow; the engine itself imports all that it needs at once."""
+    optional = {"mlflow", "tensorboard"}
+    slow = HEAVY | optional | {"huggingface_hub", "snakemake", "snakemake_interface_common", "tokenizers"}
     scripts = REPOSITORY / "workflow" / "scripts"
     needless = []
     for path in scripts.rglob("*.py"):
