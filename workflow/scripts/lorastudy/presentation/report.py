@@ -251,8 +251,6 @@ def embedded(content):
 
 def _texts(texts):
     """The one part of the page that holds texts of the data (id → text); it says so where they are not there (None)."""
-    from markupsafe import Markup
-
     note = "" if texts is not None else f'<p class="note">{LEFT_OUT}</p>'
     return Markup(f'{BEGIN}{note}<script type="application/json" id="texts">{embedded(texts)}</script>{END}')
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.analysis import scatter, summary
 from lorastudy.analysis.tuning import POINT
 from lorastudy.presentation.tables.formatting import interval, signed
@@ -47,7 +49,7 @@ class Side:
     name: str
     settings: object
     results: summary.Results
-    verdicts: "pd.DataFrame"  # noqa: F821
+    verdicts: "pd.DataFrame"
     card: dict | None
     texts: list | None
 
@@ -58,8 +60,6 @@ def read(directory, study, name):
     Raises:
         CompareError: its results were not gathered, or its tables not made yet.
     """
-    import pandas as pd
-
     place = Path(directory)
     tables = {
         about: place / f"paper_tables/{table}.csv"
@@ -92,8 +92,6 @@ def tables(one, other):
 
 def settings(one, other):
     """Keys of the configuration in which the two differ, defaults included."""
-    import pandas as pd
-
     values = [_flat({name: side.settings.block(name) for name in vars(side.settings)}) for side in (one, other)]
     keys = [key for key in dict.fromkeys([*values[0], *values[1]]) if values[0].get(key) != values[1].get(key)]
     keys = [key for key in keys if key != "study.name"]
@@ -108,8 +106,6 @@ def settings(one, other):
 
 def points(one, other):
     """Accuracy of each point of the grid that both have, and of the base model, with the difference."""
-    import pandas as pd
-
     sides = [_scores(side) for side in (one, other)]
     shared = sides[0].merge(sides[1], on=KEY, suffixes=("_a", "_b"), how="inner")
     rows = []
@@ -145,8 +141,6 @@ def points(one, other):
 
 def verdicts(one, other):
     """The verdicts on claims and questions that both were asked."""
-    import pandas as pd
-
     key = ["about", "claim", "view"]
     both = one.verdicts.merge(other.verdicts, on=key, suffixes=("_a", "_b"))
     frame = both[[*key, "statement_a", "verdict_a", "verdict_b", "found_a", "found_b"]].rename(
@@ -204,8 +198,6 @@ def _few_seeds(shared):
 
 def _scores(side):
     """Points and baselines of a study, one below the other."""
-    import pandas as pd
-
     base = side.results.baselines.reset_index().assign(view="configured")
     base = base.assign(method=base.id, targets="", r=0, alpha=0.0, scaling="", seeds=pd.NA)
     columns = [*KEY, *SCORE, "seeds", "status", "learning_rate"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.study import grid, layout, records
 from lorastudy.study.errors import StudyError
 
@@ -51,8 +53,6 @@ def runs(study, directory="."):
 
 
 def _run(place):
-    import pandas as pd
-
     if not ((place / "training.json").exists() and (place / "training_log.csv").exists()):
         return None
     trained = records.read_json(place / "training.json")
