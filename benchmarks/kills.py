@@ -18,11 +18,9 @@ import time
 from pathlib import Path
 
 import evaluate_cell
-import finetune_cell
 import yaml
-from lorastudy.engine import training
 from lorastudy.inputs import base_model, data
-from lorastudy.jobs import machine
+from lorastudy.jobs import machine, nvidia
 from lorastudy.study import grid, records, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -86,7 +84,9 @@ def finished(child):
 
 
 def train(place, directory, chosen, spec, minutes):
-    finetune_cell.main(**arguments(place, directory, chosen, spec, minutes))
+    from lorastudy.engine import finetuning  # in the child: CUDA does not survive a fork
+
+    finetuning.main(**arguments(place, directory, chosen, spec, minutes))
 
 
 def predict(place, directory, chosen, spec):
@@ -161,5 +161,6 @@ def main():
 
 
 if __name__ == "__main__":
-    training.peak_memory()  # torch is imported before the first fork, so that a process trains at once
+    if not nvidia.gpus():  # CUDA does not survive a fork; without it a process trains at once
+        import lorastudy.engine.finetuning  # noqa: F401
     main()

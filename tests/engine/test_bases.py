@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 import synthetic
 import torch
-import zero_shot
 from families import save
-from lorastudy.engine import batching, model
+from lorastudy.engine import baselines, batching, model
 from lorastudy.inputs import base_model
 from lorastudy.study import architecture, records, settings
 from safetensors.torch import load_file, save_file
@@ -86,7 +85,7 @@ def test_only_a_language_model_is_prompted(kind, status, tmp_path):
     }
     written = tmp_path / "predictions.parquet", tmp_path / "metrics.json"
     execution = settings.load(synthetic.config()).block("execution")
-    zero_shot.main("prompt", base, card, test, *written, spec, {"resamples": 10, "seed": 0}, 0, execution, 1)
+    baselines.main("prompt", base, card, test, *written, spec, {"resamples": 10, "seed": 0}, 0, execution, 1)
     found = records.read_json(written[1])
     assert found["status"] == status
     if status == "refused":

@@ -18,10 +18,17 @@ def test_a_plan_loads_neither_torch_nor_anything_else_that_is_slow():
     assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()
 
 
+def test_a_job_loads_the_engine_when_it_has_its_gpu():
+    """CUDA sees the GPUs that the environment names when it is first asked, which bitsandbytes does at its import."""
+    jobs = "evaluate_cell, finetune_cell, quantize_model, zero_shot"
+    code = f"import sys, {jobs}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {HEAVY - {'scipy', 'sklearn'}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_within_functions_stand_only_imports_that_cost_a_start():
-    """Of what is slow or may be absent, and the engine, which is slow; the engine itself imports all that it needs at once."""
-    optional = {"mlflow", "tensorboard"}
-    slow = HEAVY | optional | {"huggingface_hub", "snakemake", "snakemake_interface_common", "tokenizers"}
+    """Of what is slow or may be absent, and the engine, which brings it; the engine imports all that it needs at once."""
+    slow = HEAVY | {"huggingface_hub", "mlflow", "tensorboard", "snakemake", "snakemake_interface_common", "tokenizers"}
     scripts = REPOSITORY / "workflow" / "scripts"
     needless = []
     for path in scripts.rglob("*.py"):
