@@ -1,4 +1,4 @@
-"""Write resources/variances.yaml, what a study's power is planned with, from the records of docs/results/smollm2.
+"""Write resources/variances.yaml, what a study's power is planned with, from the records of docs/results/smollm2-earlier-grid.
 
 python docs/variances.py
 """
@@ -13,7 +13,7 @@ from lorastudy.study import grid, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-RECORDS = REPOSITORY / "docs" / "results" / "smollm2"
+RECORDS = REPOSITORY / "docs" / "results" / "smollm2-earlier-grid"
 HEAD = """# Variances of a run's accuracy (fractions squared) that power is planned with until a study has its own, by what the
 # chance falls on: runs, between seeds; texts, between texts; both, what is left of one text with one seed. Written by
 # `python docs/variances.py` from the records of the study named as their source; the fields are those of

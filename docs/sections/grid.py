@@ -1,12 +1,13 @@
 """The paper's grid on the small model."""
 
+import pandas as pd
 from lorastudy.analysis import ratios
 from lorastudy.presentation.figures import panels, style
 
 from sections import studies
 
 NAME = "smollm2"
-VERDICTS = {"supported": "Supported", "contradicted": "Contradicted", "open": "Open"}
+VERDICTS = ("supported", "contradicted", "undecided", "not covered")
 FIGURES = {"r_trend": "Accuracy and F1 against r", "alpha_trend": "Accuracy and F1 against alpha"}
 
 
@@ -16,9 +17,9 @@ def section():
     summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
     cells, points = summary[summary.kind.eq("cell")], points[points["view"].eq("configured")]
     done = cells[cells.status.eq("finished")]
-    claims = studies.read(NAME, "paper_tables/claims.csv")
+    claims, questions = (studies.read(NAME, f"paper_tables/{name}.csv") for name in ("claims", "questions"))
     figures = FIGURES | {
-        "scale": "Accuracy against alpha / r and alpha / √r", "lora_against_qlora": "Paired differences of LoRA and QLoRA"
+        "variants": "The four variants against r, side by side", "lora_against_qlora": "Paired differences of LoRA and QLoRA"
     }  # fmt: skip
     processes = ratios.processes_per_gpu(done)
     return [
@@ -33,10 +34,23 @@ def section():
         f"Against α at {studies.line('alpha', study).words}:",
         trend("alpha", points, study),
         *(f"![{what}]({NAME}/figures/{name}.png)" for name, what in figures.items()),
-        "### The paper's questions",
+        "### What a study asks",
         studies.table(
-            [{"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found} for row in claims.itertuples()],
-            ["left"] * 3,
+            [
+                {"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found, "decided": _beside(row)}
+                for row in questions[questions["view"].eq("configured")].itertuples()
+            ],
+            ["left"] * 4,
+        ),
+        "### What the paper claims",
+        f"{counted(claims)} Its numbers are those of Llama-3-8B on Yelp reviews: another model on other texts need not have "
+        "them, and what is asked here is whether what it says about r, α, target sets and methods holds elsewhere too.",
+        studies.table(
+            [
+                {"section": row.section, "claim": row.statement, "verdict": f"**{row.verdict}**", "found": row.found}
+                for row in claims.itertuples()
+            ],
+            ["left"] * 4,
         ),
         "### What holds across seeds",
         robust(studies.read(NAME, "comparisons.csv"), study),
@@ -81,14 +95,15 @@ def trend(axis, points, study):
 
 def robust(comparisons, study):
     """What holds across seeds, in numbers."""
-    done = studies.read(NAME, "summary.csv").query("kind == 'cell' and status == 'finished'")
+    cells = studies.read(NAME, "summary.csv").query("kind == 'cell'")
+    done = cells[cells.status.eq("finished")]
     scatter = done.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
     worst = scatter["std"].idxmax()
     lines = [
         f"Runs that differ in the seed alone scatter by {100 * scatter['std'].median():.1f} points of accuracy (median of "
         f"the standard deviations of {len(scatter)} points of the grid); at r = {worst[2]:g}, α = {worst[3]:g}, "
         f"{style.METHODS[worst[0]]} on {style.TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}.",
-        at_chance(done, study),
+        at_chance(cells, study),
     ]
     margin = 100 * study.statistics.equivalence_margin
     names = {
@@ -116,15 +131,15 @@ def robust(comparisons, study):
     return "\n".join(f"- {line}" for line in lines)
 
 
-def at_chance(done, study):
+def at_chance(cells, study):
     """The runs that did not diverge and yet learned nothing."""
-    lost = done[done.accuracy_low.le(1 / len(study.data.labels))]
+    lost = cells[cells.status.eq("collapsed")]
     places = lost.groupby(["method", "targets", "r", "alpha"], sort=False).size()
     named = "; ".join(
         f"{count} of {len(study.grid.seeds)} of {style.METHODS[method]} on {style.TARGETS[targets]}, r = {r:g}, α = {alpha:g}"
         for (method, targets, r, alpha), count in places.items()
     )
-    return f"{len(lost)} of {len(done)} runs end no better than chance{': ' * bool(named)}{named}."
+    return f"{len(lost)} of {len(cells)} runs end no better than chance{': ' * bool(named)}{named}."
 
 
 def headline():
@@ -151,12 +166,24 @@ def headline():
 
 
 def verdicts():
-    """The paper's questions by their verdicts, in one list."""
-    claims = studies.read(NAME, "paper_tables/claims.csv")
-    claims = claims[claims["view"].eq("configured")]
+    """The questions with what was found, a sentence each; and how the paper's claims came out."""
+    questions = studies.read(NAME, "paper_tables/questions.csv")
     lines = [
-        f"- {word}: {' '.join(claims[claims.verdict.eq(verdict)].statement)}"
-        for verdict, word in VERDICTS.items()
-        if claims.verdict.eq(verdict).any()
+        f"- {row.statement.rstrip('.')}: **{row.verdict}**. {row.found.split(' Over ')[0].split('; ')[0].rstrip('.')}."
+        for row in questions[questions["view"].eq("configured")].itertuples()
     ]
-    return "The paper's questions, for this model:\n\n" + "\n".join(lines)
+    return "What this study says, with 95% intervals unless told otherwise:\n\n" + "\n".join(lines) + "\n\n" + counted(
+        studies.read(NAME, "paper_tables/claims.csv")
+    )  # fmt: skip
+
+
+def counted(claims):
+    """How many of the paper's claims came out how, those that were decided by name."""
+    counts = claims.verdict.value_counts()
+    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+    return f"Of the paper's {len(claims)} claims, judged on these cells: {text}."
+
+
+def _beside(row):
+    """What other tests say of a question."""
+    return "" if pd.isna(row.beside) else row.beside

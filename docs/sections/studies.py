@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = REPOSITORY / "docs" / "results"
 OF_CELLS = [
     "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
-    "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
+    "paper_tables/questions.csv", "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
 ]  # fmt: skip
 TAKEN = {
     "smollm2": OF_CELLS,
@@ -91,7 +91,7 @@ def point(points, axis, value, study):
 def state(cells):
     """How many cells ended how, and whether that is all of them."""
     counts = cells.status.value_counts()
-    text = ", ".join(f"{counts[status]} {status}" for status in ("finished", "diverged", "missing") if status in counts)
+    text = ", ".join(f"{counts[status]} {status}" for status in ("finished", "collapsed", "diverged", "missing") if status in counts)
     if "missing" not in counts:
         return f"{len(cells)} cells: {text}."
     return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
