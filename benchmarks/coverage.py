@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
 
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import simulation  # noqa: E402
 from lorastudy.analysis import comparisons, contrasts  # noqa: E402
 from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated  # noqa: E402
@@ -127,10 +128,10 @@ def true_differences(rows, wanted, study):
     found = {}
     for contrast in wanted:
         units, seeds = contrasts.complete(contrast.members())
-        found[contrast.family, contrast.group, contrast.line, contrast.a, contrast.b] = (units, seeds, contrast.offset)
+        found[_key(contrast, contrast.common)] = (units, seeds, contrast.offset)
     values = []
     for row in rows.itertuples():
-        units, seeds, offset = found[row.family, row.group, row.line, row.a, row.b]
+        units, seeds, offset = found[_key(row, {"method": row.method, "targets": row.targets})]
         of = study.truth[LEVELS.get(row.test, "cells")]
         sums = [
             sum(weight * of[runs.get(seed, runs.get(None))] for weight, runs in unit)
@@ -139,6 +140,12 @@ def true_differences(rows, wanted, study):
         ]
         values.append(np.mean(sums) - offset)
     return np.array(values)
+
+
+def _key(of, common):
+    """What tells a row, or a contrast, from all others: trends of two sets have the same ends."""
+    sets = ("" if pd.isna(level := common.get(name)) else level for name in ("method", "targets"))
+    return of.family, of.group, of.line, of.a, of.b, *sets
 
 
 def holds(required, difference, margin):

@@ -125,7 +125,8 @@ class Study:
                 self.summary, grid.lines(of.grid), of.block("statistics"), claims=self.world.claims
             )
         blocks = {name: of.block(name) for name in ("study", "grid", "statistics", "training", "data")}
-        return summary.Results(self.summary, None, made, None, {}, blocks), measure.call_args_list[0].args[0]
+        found = summary.Results(self.summary, None, made, None, {}, (), blocks)
+        return found, measure.call_args_list[0].args[0]
 
     def with_seeds(self, seeds):
         """The same study as it was when only these seeds had run."""
