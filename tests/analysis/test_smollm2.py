@@ -74,7 +74,9 @@ def test_values_of_r_are_equal_within_a_point(measured):
     for one in pairs:
         assert equivalence.answer(*one.estimate.interval(), MARGIN) == equivalence.EQUIVALENT, one.row
         assert one.estimate.df_runs == 18
-    assert max(equivalence.smallest_margin(*one.estimate.interval()) for one in pairs) == pytest.approx(0.0085, abs=5e-4)
+    assert max(equivalence.smallest_margin(*one.estimate.interval()) for one in pairs) == pytest.approx(
+        0.0085, abs=5e-4
+    )
     assert verdicts.depends(pairs, complete=True).verdict == verdicts.CONTRADICTED
 
 
@@ -98,7 +100,8 @@ def test_alpha_512_is_below_32_in_every_run(cells):
 
 
 @pytest.mark.parametrize(
-    ("family", "units", "expected"), [("pooled_method", 23, [1.21, 0.40, 2.02]), ("pooled_targets", 24, [1.21, 0.07, 2.35])]
+    ("family", "units", "expected"),
+    [("pooled_method", 23, [1.21, 0.40, 2.02]), ("pooled_targets", 24, [1.21, 0.07, 2.35])],
 )
 def test_methods_and_targets_are_known_to_a_point_and_a_half(measured, family, units, expected):
     """LoRA ahead of QLoRA and all linear layers of attention: shown, and whether by as much as the margin is not."""
