@@ -185,9 +185,8 @@ def _average(results):
         return ""
     row = pooled.iloc[0]
     around = row.reason if row.isna().low else f"95% interval {_signed(row.low)} to {_signed(row.high)}"
-    return (
-        f"Average over {row.units:.0f} pairs (diamond, the same in every panel): {_signed(row.difference)}, {around}."
-    )
+    average = f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, {around}."
+    return f"{average} It is the diamond, the same in every panel."
 
 
 def _intervals(differences):
