@@ -205,7 +205,7 @@ def test_a_cell_that_fails_for_good_stops_no_other(cluster, clone, prepared, tmp
     assert run.wait(400) == 1
     assert (study.directory / good).exists()
     told = run.output()[run.output().index("Not finished:") :]
-    assert f"finetune.{bad}: fault: " in told
+    assert f"finetune.{bad}: FileExistsError: " in told  # why, and not only that
     assert f"log: logs/cells/{bad}.finetune.log" in told
     assert study.cell.name not in told
     Run(clone, None, study.directory, "paper_tables/", "figures/").succeed()

@@ -1,8 +1,7 @@
 """Evaluate one fine-tuned cell on the test texts."""
 
-from lorastudy.engine import evaluation, model
-from lorastudy.inputs import base_model, data
-from lorastudy.jobs import outputs, running, staging
+from lorastudy.inputs import base_model, data, origins
+from lorastudy.jobs import evaluations, outputs, predicted, running, staging
 from lorastudy.statistics import metrics as scores
 from lorastudy.study import grid, records, settings
 
@@ -12,37 +11,47 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
 
     The validation texts, where there are any, are only for choosing a learning rate: nothing else is read off them.
     """
-    import torch
-
     base_model.offline()
-    torch.set_num_threads(threads)
-    classes = len(records.read_json(card)["labels"])
     status = records.read_json(record)["status"]
     seed = settings.Training(**spec["training"]).seed + spec["cell"]["seed"]
-    texts = data.read_split(test)
-    selection = data.read_split(validation)
-    probability = cost = on_validation = None
+    inputs = origins.of(base, card)
+    texts = {"test": data.read_split(test), "validation": data.read_split(validation)}
+    finished = outputs.Finished(grid.Cell(**spec["cell"]).id)
+    found, cost, provenance = {}, None, None
     if status == "finished":
-        classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
         tokens = settings.Execution(**execution).evaluation_tokens
-        classifier = model.load_adapters(classifier, adapter)
-        probability, cost = evaluation.probabilities(classifier, texts.input_ids, tokens)
-        if len(selection):
-            on_validation = scores.summary(
-                selection.label, evaluation.probabilities(classifier, selection.input_ids, tokens)[0]
-            )
+        known = finished.matches(spec, inputs) and predicted.kept(finished.kept, adapter, tokens)
+        classes = len(records.read_json(card)["labels"])
+        found, cost, provenance = known or predict(base, classes, adapter, texts, spec, seed, tokens, threads)
+    on_validation = scores.summary(texts["validation"].label, found["validation"]) if "validation" in found else None
     with records.replacing(metrics) as own_metrics, records.replacing(predictions) as own_predictions:
-        evaluation.write(
+        evaluations.write(
             own_predictions,
             own_metrics,
-            texts,
-            probability,
+            texts["test"],
+            found.get("test"),
             statistics,
             {"cell": spec["cell"], "status": status, "validation": on_validation},
             cost,
-            records.provenance(spec, seed, evaluation.inputs(base, card)),
+            provenance or records.provenance(spec, seed, inputs),
         )
-    outputs.Finished(grid.Cell(**spec["cell"]).id).remove()
+    finished.remove()
+
+
+def predict(base, classes, adapter, texts, spec, seed, tokens, threads):
+    """Probabilities of each split that has texts, and what the test texts took; the model is loaded for it."""
+    # only now, for it takes seconds and most cells have been predicted by the job that trained them
+    import torch
+    from lorastudy.engine import evaluation, model
+
+    torch.set_num_threads(threads)
+    classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
+    classifier = model.load_adapters(classifier, adapter)
+    found, costs = {}, {}
+    for name, split in texts.items():
+        if len(split):
+            found[name], costs[name] = evaluation.probabilities(classifier, split.input_ids, tokens)
+    return found, costs["test"], None
 
 
 if __name__ == "__main__":

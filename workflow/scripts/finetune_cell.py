@@ -1,11 +1,12 @@
 """Fine-tune one cell of the grid, from where an interrupted run left off."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from lorastudy.engine import evaluation, model, parallel, training
 from lorastudy.engine.checkpoints import Checkpoints
-from lorastudy.inputs import base_model, data
-from lorastudy.jobs import outputs, running, staging
+from lorastudy.inputs import base_model, data, origins
+from lorastudy.jobs import outputs, predicted, running, staging
 from lorastudy.study import grid, measurements, records, settings
 
 
@@ -27,7 +28,7 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     torch.set_num_threads(threads)
     cell = grid.Cell(**spec["cell"])
     classes = len(records.read_json(card)["labels"])
-    inputs = evaluation.inputs(base, card)
+    inputs = origins.of(base, card)
     places = {"adapter": adapter, "training_log.csv": log, outputs.RECORD: record}
     finished = outputs.Finished(cell.id)
     if finished.matches(spec, inputs):
@@ -69,7 +70,22 @@ def main(base, card, train, adapter, log, record, spec, execution, threads, held
     finished.keep()
     finished.put(places)
     checkpoints.remove()
+    if progress.status == "finished":
+        predict(peft_model, Path(train).parent, how.evaluation_tokens, finished, provenance)
     return None
+
+
+def predict(classifier, splits, tokens, finished, provenance):
+    """Predict the texts of the evaluation while the model is at hand, and keep that for it (``jobs.predicted``).
+
+    The texts are no input of the rule: cells are not trained again when they change, only evaluated.
+    """
+    found, costs = {}, {}
+    for split in predicted.SPLITS:
+        texts = data.read_split(splits / f"{split}.parquet")
+        if len(texts):
+            found[split], costs[split] = evaluation.probabilities(classifier, texts.input_ids, tokens)
+    predicted.keep(finished.kept, found, tokens, costs["test"], provenance)
 
 
 def measured(peft_model, progress, gpus):

@@ -1,8 +1,8 @@
 """Measure the base model before fine-tuning: by its untrained head, or by prompting."""
 
 from lorastudy.engine import evaluation, model
-from lorastudy.inputs import base_model, data, model_files
-from lorastudy.jobs import running, staging
+from lorastudy.inputs import base_model, data, model_files, origins
+from lorastudy.jobs import evaluations, running, staging
 from lorastudy.study import records, settings
 
 
@@ -39,7 +39,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         probability, cost = evaluation.prompted_probabilities(
             language_model, AutoTokenizer.from_pretrained(base), texts.text, prompt, spec["data"]["max_length"], tokens
         )
-    evaluation.write(
+    evaluations.write(
         predictions,
         metrics,
         texts,
@@ -47,7 +47,7 @@ def main(baseline, base, card, test, predictions, metrics, spec, statistics, see
         statistics,
         identity,
         cost,
-        records.provenance(spec, seed, evaluation.inputs(base, card)),
+        records.provenance(spec, seed, origins.of(base, card)),
     )
 
 

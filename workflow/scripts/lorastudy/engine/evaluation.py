@@ -8,8 +8,6 @@ import torch
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
-from lorastudy.statistics import metrics
-from lorastudy.study import records
 from lorastudy.study.errors import StudyError
 
 log = logging.getLogger("lorastudy")
@@ -108,6 +106,8 @@ def _over_packs(texts, tokens_a_pack, compute):
         groups[-1].append(index)
         filled += lengths[index]
     results = [None] * len(groups)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the peak of this and not of a training before it
     begun = time.monotonic()
     with torch.inference_mode():
         for number, group in enumerate(groups):
@@ -128,48 +128,3 @@ def softmax(scores):
     from scipy.special import softmax as normalised
 
     return normalised(np.asarray(scores, dtype=np.float64), axis=1)
-
-
-def inputs(base, card):
-    """What a result was computed from: origin of the model, fingerprint and revision of the data."""
-    written = records.read_json(card)
-    return {
-        "model": base_model.fingerprint(base),
-        "data": {key: written.get(key) for key in ("source", "revision", "fingerprint")},
-    }
-
-
-def write(predictions, metrics_file, texts, probability, statistics, identity, cost, provenance):
-    """Write ``predictions.parquet`` and ``metrics.json``.
-
-    Args:
-        texts: of ``data.read_split``.
-        probability: of ``probabilities``; None for a cell that diverged, whose metrics are null.
-        statistics: the configuration's block of that name.
-        identity: the first keys of the record (cell or baseline, status).
-        cost: of ``probabilities``; None with ``probability``.
-    """
-    import pandas as pd
-
-    classes = None if probability is None else probability.shape[1]
-    label = np.asarray(texts.label)
-    table = pd.DataFrame({"id": texts.id, "label": label}) if classes else pd.DataFrame({"id": [], "label": []})
-    scores = confusion = None
-    if classes:
-        table["prediction"] = probability.argmax(axis=1)
-        for index in range(classes):
-            table[f"probability_{index}"] = probability[:, index]
-        scores = metrics.evaluate(label, probability, statistics["resamples"], statistics["seed"])
-        confusion = metrics.confusion(label, table["prediction"].to_numpy(), classes)
-    table.to_parquet(predictions, index=False)
-    records.write_json(
-        metrics_file,
-        {
-            **identity,
-            "metrics": scores,
-            "n_test": len(label),
-            "confusion": confusion,
-            "evaluation": cost,
-            "provenance": provenance,
-        },
-    )

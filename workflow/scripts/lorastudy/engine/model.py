@@ -5,10 +5,13 @@ from pathlib import Path
 
 import torch
 
-from lorastudy.engine import attention, decoder, dropout, methods
+from lorastudy.engine import attention, decoder, deferred, dropout, methods
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.study import records
 from lorastudy.study.grid import FULL
+
+with deferred.compilation():
+    import bitsandbytes  # noqa: F401 - before PEFT, which would import it
 
 HEAD = linear_layers.HEAD
 

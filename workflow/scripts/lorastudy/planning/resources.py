@@ -65,7 +65,8 @@ class Estimate:
         return 2 * self._weights() * (self._tokens("test") + 64 * self.study.data.test_size)
 
     def finetune_minutes(self, cell):
-        return self._minutes(f"finetune.{cell}", self.finetune_flop(cell))
+        """Of training, and of predicting the texts of the evaluation while the model is at hand."""
+        return self._minutes(f"finetune.{cell}", self.finetune_flop(cell) + self.evaluate_flop(cell))
 
     def evaluate_minutes(self, cell):
         return self._minutes(f"evaluate.{cell}", self.evaluate_flop(cell))
@@ -95,14 +96,14 @@ class Estimate:
         options = {"dtype": self.study.model.dtype, "head": self.study.lora.head}
         one = self.cells.get(cell)
         one = one and self.sized(one)
+        need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
         if step == "finetune":
             # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
             tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
             layers = execution.checkpointed_layers or 0
             options["optimizer"] = self.study.training.optimizer
-            need = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
-        else:
-            need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
+            training = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
+            need = max(training, need, key=lambda one: one.on_gpu)  # it predicts after it has trained
         return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", Cause.GPU_MEMORY))
 
     @property

@@ -1,0 +1,35 @@
+"""What a job does without until it is needed."""
+
+import subprocess
+import sys
+
+import torch
+from lorastudy.engine import deferred
+
+
+def test_a_function_is_compiled_when_it_is_first_called(monkeypatch):
+    compiled = []
+
+    def compiler(function, **options):
+        compiled.append((function.__name__, options))
+        return lambda *values: ("compiled", function(*values))
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    with deferred.compilation():
+
+        @torch.compile(dynamic=False)
+        def double(value):
+            return 2 * value
+
+        plain = torch.compile(len)
+    assert torch.compile is compiler
+    assert compiled == []
+    assert [double(3), double(4), plain("abc")] == [("compiled", 6), ("compiled", 8), ("compiled", 3)]
+    assert compiled == [("double", {"dynamic": False}), ("len", {})]
+    assert double.__name__ == "double"
+
+
+def test_a_job_starts_without_the_compiler():
+    """Of torch's 300 modules of it, the job needs none before a 4-bit function of bitsandbytes asks for them."""
+    run = "import sys, lorastudy.engine.training, peft; print('torch._inductor.compile_fx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True).stdout == "False\n"
