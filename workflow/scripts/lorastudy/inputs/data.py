@@ -29,12 +29,14 @@ class Texts:
         text: in full.
         label: class, int64, shape (n,).
         input_ids: tokens of each, int32 arrays.
+        group: which texts belong together, by name; None where nothing says so.
     """
 
     id: list
     text: list
     label: "np.ndarray"  # noqa: F821
     input_ids: list
+    group: list | None = None
 
     def __len__(self):
         return len(self.id)
@@ -50,6 +52,7 @@ def read_split(path):
         text=content["text"].to_pylist(),
         label=content["label"].to_numpy(),
         input_ids=[row.values.to_numpy() for row in content["input_ids"]],
+        group=content["group"].to_pylist() if "group" in content.column_names else None,
     )
 
 
@@ -57,7 +60,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
     """Write ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``removed.csv`` and, last, ``card.json``.
 
     Columns of a split: ``id`` (string), ``text`` (string, in full), ``label`` (int64, class), ``input_ids`` (list of
-    int32). A split of size 0 has the columns and no rows. ``removed.csv`` names the texts that were left out and why:
+    int32), and ``group`` (string) with ``data.group_column``. A split of size 0 has the columns and no rows. ``removed.csv`` names the texts that were left out and why:
     ``id``, ``reason``, and ``kept``, the id of the text that is used in its place. Equal input gives equal bytes.
 
     - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
@@ -66,6 +69,8 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
       copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
     - Of nearly identical texts (``duplicates.twins``) one is used, so none has a twin in another split. One in the
       source's test split goes before one in its training split. ``data.near_duplicates: keep`` uses them all.
+    - With ``data.group_column``, texts take part group by group in the order of a hash of the group, and a split takes
+      none of a group that one before it has. So no group is in two splits.
     - Every class has the same number of texts in a split: its size divided by the classes, rounded down.
 
     Args:
@@ -141,14 +146,20 @@ def _choose(table, data, labels):
 
     Texts take part class by class in the order of their keys: first the first of every class, then the second of
     every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
-    so that asking for more training texts changes no decision about the test texts, which come first.
+    so that asking for more training texts changes no decision about the test texts, which come first. Texts in groups
+    are in the order of their groups, and each split chooses among the groups that those before it have left.
     """
     import pandas as pd
 
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
-    wanted = {pool: sum(need[split] for split in taken) for pool, taken in pools.items()}
+    grouped = "group" in table
+    turns = [
+        (pool, taken)
+        for pool, splits in pools.items()
+        for taken in ([(one,) for one in splits] if grouped else [splits])
+    ]
 
     key = str(data.seed).encode()
     table["key"] = [_key(key, duplicates.normalised(text)) for text in table["text"]]
@@ -158,24 +169,28 @@ def _choose(table, data, labels):
     contradictory = by_text.transform("min") != by_text.transform("max")
     repeated = table.duplicated("key") & ~contradictory
     usable = table[~contradictory & ~repeated]
+    if grouped:
+        usable = usable.assign(order=[_key(key, name) for name in usable["group"]])
+        usable = usable.sort_values(["split", "order", "key"], ignore_index=True)
     usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
     usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
 
     threshold = duplicates.THRESHOLD if data.near_duplicates == "remove" else None
     chosen, taken, among = {}, table[:0], 0
     left_out = [_left_out(table, contradictory, "contradictory copy"), _left_out(table, repeated, "repeated copy")]
-    for pool, splits in pools.items():
-        rows = usable[usable["split"] == pool]
-        candidates, twins = _without_twins(rows, wanted[pool], len(labels), taken, threshold)
+    for pool, splits in turns:
+        rows, wanted = usable[usable["split"] == pool], sum(need[split] for split in splits)
+        if grouped:
+            rows = rows[~rows["group"].isin(taken["group"])]
+            rows = rows.assign(place=rows.groupby("class").cumcount())
+        candidates, twins = _without_twins(rows, wanted, len(labels), taken, threshold)
         distinct = candidates[twins.isna()]
         near = candidates.assign(kept=twins)[twins.notna()]
         left_out.append(near.assign(reason="near-duplicate")[list(LEFT_OUT)])
         among += len(candidates)
         available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
-        if available.min() < wanted[pool]:
-            raise DataError(
-                _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
-            )
+        if available.min() < wanted:
+            raise DataError(_shortage(available, wanted, table[table["split"] == pool], splits, pool, labels, data))
         place = distinct.groupby("class").cumcount()
         begin = 0
         for split in splits:
@@ -229,11 +244,12 @@ def _key(seed, text):
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest()) >> 1
 
 
-def _shortage(available, wanted, table, pools, pool, labels, data):
+def _shortage(available, wanted, table, splits, pool, labels, data):
     index = next(index for index in range(len(labels)) if available[index] < wanted)
     have, rows = int(available[index]), int((table["class"] == index).sum())
-    sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
-    unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
+    sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(splits))
+    why = "repeat, resemble or contradict other texts" + ", or are of groups in another split" * bool(data.group_column)
+    unused = f" ({rows - have} more {why})" if rows > have else ""
     keep = (
         " (`data.near_duplicates: keep` uses those that resemble others)"
         if unused and data.near_duplicates == "remove"
@@ -251,14 +267,15 @@ def _write_split(path, part, tokens):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = pa.table(
-        {
-            "id": pa.array(part["id"], pa.string()),
-            "text": pa.array(part["text"], pa.string()),
-            "label": pa.array(part["class"], pa.int64()),
-            "input_ids": pa.array(tokens, pa.list_(pa.int32())),
-        }
-    )
+    columns = {
+        "id": pa.array(part["id"], pa.string()),
+        "text": pa.array(part["text"], pa.string()),
+        "label": pa.array(part["class"], pa.int64()),
+        "input_ids": pa.array(tokens, pa.list_(pa.int32())),
+    }
+    if "group" in part:
+        columns["group"] = pa.array(part["group"], pa.string())
+    content = pa.table(columns)
     with records.replacing(path) as temporary:
         pq.write_table(content, temporary, compression="zstd")
 
@@ -282,7 +299,7 @@ def _description(part, tokens, truncated, asked, labels):
         "length_tokens": summary,
         "truncated": truncated,
         "longest_characters": max(map(len, part["text"]), default=0),
-    }
+    } | ({"groups": int(part["group"].nunique())} if "group" in part else {})
 
 
 def encode(tokenizer, template, texts, max_length):

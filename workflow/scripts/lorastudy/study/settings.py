@@ -30,7 +30,7 @@ RANDOM_DATA = ("review-lengths",)
 EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
 # defines a cell, so that a cell of an earlier version is still the same one.
-LATER = {"training": ("seed",), "data": ("near_duplicates",)}
+LATER = {"training": ("seed",), "data": ("near_duplicates", "group_column")}
 
 
 class ConfigError(StudyError):
@@ -69,6 +69,7 @@ class Data:
     template: str
     seed: int
     near_duplicates: str = "remove"
+    group_column: str | None = None
 
 
 @dataclass(frozen=True)
