@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import synthetic
-from lorastudy.analysis.claims import catalogue, judging
+from lorastudy.analysis.claims import catalogue, judging, questions
 from lorastudy.study import grid, settings
 
 R = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
@@ -166,3 +166,13 @@ def test_whether_alpha_is_a_learning_rate(tmp_path, accuracy, texts, spread, ver
         return accuracy(cell.alpha, cell.learning_rate or default)
 
     assert verdicts(tmp_path, study, accuracy=of_cell, seed_spread=spread)[RATES] == verdict
+
+
+def test_runs_that_did_not_learn_are_told_where_they_lie(tmp_path):
+    """At r = 16 on the line of r, whose alpha of 64 is none of the line of alpha."""
+    lines = {"r": {"r": [4, 8, 16], "alpha_ratio": 4}, "alpha": {"r": 8, "alpha": [16, 32]}}
+    study = synthetic.config(grid__lines=lines, grid__seeds=[0, 1, 2], data__test_size=1000)
+    synthetic.write(tmp_path, study, accuracy=lambda cell: 0.2 if cell.r == 16 else 0.6)
+    found = questions.table(synthetic.gather(tmp_path)).set_index("claim").found
+    assert "12 of 12 runs did not learn at r = 16" in found["r"]
+    assert "did not learn" not in found["alpha"]

@@ -58,7 +58,7 @@ def test_no_gpu_is_idle_while_a_cell_waits(tmp_path):
         process.kill()
         process.wait()
     with devices_of("8192,8192,8192,8192"), devices.claimed(8000, tmp_path) as free:
-        assert free.name == "0"
+        assert [gpu.name for gpu in free] == ["0"]
     assert gpu in "0123"
 
 
@@ -71,6 +71,32 @@ class devices_of:  # noqa: N801
 
     def __exit__(self, *_):
         del os.environ[nvidia.PRETENDED]
+
+
+def test_a_cell_on_two_gpus_sees_both_and_shares_each(tmp_path):
+    """Of three GPUs the two that are free; a fourth that needs a whole one waits for neither of them in vain."""
+    with devices_of("8192,8192,8192"), devices.claimed(8000, tmp_path) as first:
+        assert [gpu.name for gpu in first] == ["0"]
+        os.environ.pop(nvidia.VISIBLE)  # as another process
+        with devices.claimed(3000, tmp_path, count=2) as pair:
+            assert [gpu.name for gpu in pair] == ["1", "2"]
+            assert os.environ[nvidia.VISIBLE] == "1,2"
+            os.environ.pop(nvidia.VISIBLE)
+            with devices.claimed(5000, tmp_path, count=2) as beside:
+                assert [gpu.name for gpu in beside] == ["1", "2"]
+                waiting = start(tmp_path, 1000, "8192,8192,8192", 0)
+                time.sleep(0.5)
+                assert waiting.poll() is None
+                waiting.kill()
+                waiting.wait()
+            os.environ[nvidia.VISIBLE] = "1,2"
+        os.environ[nvidia.VISIBLE] = "0"
+
+
+def test_a_cell_that_wants_more_gpus_than_there_are_gets_all(tmp_path):
+    """And says so itself, by the key of the configuration."""
+    with devices_of("8192,8192"), devices.claimed(3000, tmp_path, count=4) as all_of_them:
+        assert len(all_of_them) == 2
 
 
 def test_without_a_gpu_the_cpu_with_a_warning(monkeypatch, tmp_path, caplog):
@@ -120,7 +146,7 @@ def test_a_gpu_that_does_not_report_its_memory_has_the_machines(nvidia_smi, monk
     nvidia_smi(**{ALL: f"0, GPU-2d, {unknown}\\n"})
     monkeypatch.setattr(nvidia, "machine_memory_mb", lambda: 122_570)
     assert nvidia.gpus() == [nvidia.Gpu("GPU-2d", 122_570)]
-    with devices.claimed(8000, tmp_path / "locks") as gpu:
+    with devices.claimed(8000, tmp_path / "locks") as (gpu,):
         assert os.environ[nvidia.VISIBLE] == gpu.name == "GPU-2d"
 
 
@@ -203,7 +229,7 @@ def test_two_users_share_a_gpu(open_place, mask, first, second):
                 os.setresgid(user, user, user)
                 os.setresuid(user, user, user)
                 os.umask(mask)
-                with devices_of(gpus), devices.claimed(2000, locks) as gpu:
+                with devices_of(gpus), devices.claimed(2000, locks) as (gpu,):
                     (open_place / f"{user}").write_text(gpu.name, encoding="utf-8")
             finally:
                 os._exit(0)

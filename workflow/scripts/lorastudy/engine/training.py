@@ -397,7 +397,8 @@ class _Seen:
         if values.is_cuda:
             self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.values.copy_(values, non_blocking=True)
-            self.event = torch.cuda.Event(enable_timing=True)
+            # a host that waits sleeps: on a GPU with twenty cells, twenty waiting cores would start none
+            self.event = torch.cuda.Event(enable_timing=True, blocking=True)
             self.event.record()
 
     def read(self):

@@ -27,15 +27,19 @@ class DeviceError(StudyError):
 
 
 @contextmanager
-def claimed(memory_mb, directory=None, poll=0.5):
-    """Have a share of one GPU, and see no other; waits for it. Must come before torch is imported.
+def claimed(memory_mb, directory=None, poll=0.5, count=1):
+    """Have a share of one GPU, or of several, and see no other; waits for it. Must come before torch is imported.
 
     In a job that was submitted to Slurm, which hands out GPUs itself, and without a GPU, nothing is done. Jobs get their shares in
     the order in which they ask, so that large ones are not kept waiting by small ones for ever.
 
     Args:
-        memory_mb: GPU memory that the job may need; more than a GPU has is taken for a whole one.
+        memory_mb: memory that the job may need of each GPU; more than a GPU has is taken for a whole one.
         directory: where the locks are; one for the whole machine by default.
+        count: GPUs that the job computes on together. Of a machine with fewer it gets all, and says itself what is amiss.
+
+    Returns:
+        List of the ``nvidia.Gpu`` s; None where nothing was done.
 
     Raises:
         DeviceError: the place of the locks is not open to this user.
@@ -52,16 +56,17 @@ def claimed(memory_mb, directory=None, poll=0.5):
     with ExitStack() as locks:
         with _open_to_all(directory), _locked(directory / "queue"):
             waited = False
-            while (gpu := _take(found, memory_mb, directory, locks)) is None:
+            while not (taken := _take(found, memory_mb, directory, locks, min(count, len(found)))):
                 if not waited:
-                    log.info("waiting for %d MB on one of %d GPUs", memory_mb, len(found))
+                    log.info("waiting for %d MB on %d of %d GPUs", memory_mb, count, len(found))
                 waited = True
                 time.sleep(poll)
         before = os.environ.get(VISIBLE)
-        os.environ[VISIBLE] = gpu.name
-        log.info("computing on GPU %s, a share of %d of %d MB", gpu.name, memory_mb, gpu.memory_mb)
+        os.environ[VISIBLE] = ",".join(gpu.name for gpu in taken)
+        for gpu in taken:
+            log.info("computing on GPU %s, a share of %d of %d MB", gpu.name, memory_mb, gpu.memory_mb)
         try:
-            yield gpu
+            yield taken
         finally:
             if before is None:
                 del os.environ[VISIBLE]
@@ -69,8 +74,8 @@ def claimed(memory_mb, directory=None, poll=0.5):
                 os.environ[VISIBLE] = before
 
 
-def _take(found, memory_mb, directory, locks):
-    """Lock the parts on the GPU with the most free ones; None if they fit nowhere now."""
+def _take(found, memory_mb, directory, locks, count):
+    """Lock the parts on the ``count`` GPUs with the most free ones; an empty list if they do not fit now."""
     offers = []
     for gpu in found:
         wanted = min(max(1, -(-memory_mb // PART_MB)), gpu.parts)
@@ -79,12 +84,13 @@ def _take(found, memory_mb, directory, locks):
             free = [path for path in paths if _taken(path, trial)]
         if len(free) >= wanted:
             offers.append((len(free) / gpu.parts, gpu, free[:wanted]))
-    if not offers:
-        return None
-    _, gpu, parts = max(offers, key=lambda offer: offer[0])
-    for path in parts:  # still free: whoever takes some holds the queue
-        _taken(path, locks)
-    return gpu
+    if len(offers) < count:
+        return []
+    best = sorted(offers, key=lambda offer: -offer[0])[:count]
+    for _, _, parts in best:
+        for path in parts:  # still free: whoever takes some holds the queue
+            _taken(path, locks)
+    return [gpu for _, gpu, _ in best]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from lorastudy.jobs import attempts, devices, lease, logs
 
 
 @contextmanager
-def of_cell(step, cell, logfile, gpu_memory_mb):
+def of_cell(step, cell, logfile, gpu_memory_mb, gpus=1):
     """A job that writes files of a cell, and is alone in that. The value is the lease.
 
     Args:
@@ -15,11 +15,12 @@ def of_cell(step, cell, logfile, gpu_memory_mb):
         cell: id of the cell.
         logfile: the rule's log.
         gpu_memory_mb: share of a GPU that it needs where no scheduler gives it one.
+        gpus: that it computes on together, with such a share of each.
     """
     with (
         lease.held(cell) as held,  # first, because the log is the other job's until it ends
         logs.to_file(logfile),
-        devices.claimed(gpu_memory_mb),
+        devices.claimed(gpu_memory_mb, count=gpus),
         attempts.noted(f"{step}.{cell}", logfile),
     ):
         yield held

@@ -64,7 +64,7 @@ def _axis_row(which, verdict, study, found, axis, left):
         text += f"; {verdict.met} of {verdict.all} pairs of values differ, {verdict.failed} are equal within {margin}"
     if left:
         text += f"; not all values have run: {', '.join(f'{value:g}' for value in sorted(left))}"
-    lost = [collapse.sentence(share) for share in collapse.shares(study.cells, axis) if share.lost]
+    lost = [collapse.sentence(share) for share in collapse.shares(_along(study, axis), axis) if share.lost]
     counts = {"checks": verdict.all, "measured": verdict.measured, "met": verdict.met, "failed": verdict.failed}
     spread = study.permuted(axis)
     return Row(
@@ -93,6 +93,12 @@ def _at_once(verdict, study):
     reading = verdict.decisive.read(1 - verdicts.LEVEL / verdict.measured)
     ends = (reading.low, reading.high) if verdict.decisive.row.difference >= 0 else (-reading.high, -reading.low)
     return words.difference_interval(*ends, study.margin, reading.level)
+
+
+def _along(study, axis):
+    """The cells on the lines along which r or alpha varies: beside them, other values come with another r or alpha."""
+    on_a_line = [line.holds(study.cells) for line in study.results.lines if line.along(axis)]
+    return study.cells[[any(of_cell) for of_cell in zip(*on_a_line)]]
 
 
 def _sets(rows, study, view):
