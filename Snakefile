@@ -28,7 +28,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("results/cells/{cell}/metrics.json", cell=CELLS),
+        records_of_study,
         "results/summary.csv",
         FIGURES,
         TABLES,

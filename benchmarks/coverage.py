@@ -10,21 +10,19 @@ the statistics start it ``--anew``.
 """
 
 import argparse
-import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
+import numpy as np
+import pandas as pd
+import simulation
+from lorastudy.analysis import comparisons, contrasts
+from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated
+from lorastudy.study import grid, records
+from simulation import INTERACTING, NO_SCATTER, World
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import simulation  # noqa: E402
-from lorastudy.analysis import comparisons, contrasts  # noqa: E402
-from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated  # noqa: E402
-from lorastudy.study import grid, records  # noqa: E402
-from simulation import INTERACTING, NO_SCATTER, World  # noqa: E402
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 TIE = 1e-9

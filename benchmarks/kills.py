@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 
 import evaluate_cell
-import finetune_cell
 import yaml
-from lorastudy.engine import training
 from lorastudy.inputs import base_model, data
+from lorastudy.jobs import machine, nvidia
 from lorastudy.study import grid, records, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -85,7 +84,9 @@ def finished(child):
 
 
 def train(place, directory, chosen, spec, minutes):
-    finetune_cell.main(**arguments(place, directory, chosen, spec, minutes))
+    from lorastudy.engine import finetuning  # in the child: CUDA does not survive a fork
+
+    finetuning.main(**arguments(place, directory, chosen, spec, minutes))
 
 
 def predict(place, directory, chosen, spec):
@@ -152,7 +153,7 @@ def main():
     arguments = parser.parse_args()
     result = trial(arguments.study, arguments.kills, arguments.epochs)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    records.write_json(arguments.output, result | {"machine": {"cpu": records.cpu_name()}})
+    records.write_json(arguments.output, result | {"machine": {"cpu": machine.cpu_name()}})
     print(json.dumps({key: value for key, value in result.items() if key != "kills"}, indent=2))
     if len(result["kills"]) < arguments.kills:
         sys.exit(f"the training was over after {len(result['kills'])} kills; take more --epochs")
@@ -160,5 +161,6 @@ def main():
 
 
 if __name__ == "__main__":
-    training.peak_memory()  # torch is imported before the first fork, so that a process trains at once
+    if not nvidia.gpus():  # CUDA does not survive a fork; without it a process trains at once
+        import lorastudy.engine.finetuning  # noqa: F401
     main()

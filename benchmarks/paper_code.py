@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
-
 import workload
 from lorastudy.engine import decoder, model, training
+from lorastudy.jobs import machine
 from lorastudy.study import grid, reconstruction, records, settings
 
 MAX_LENGTH, BATCH, LEARNING_RATE, DROPOUT = 128, 8, 1e-4, 0.05  # section 2.2
@@ -300,8 +299,8 @@ def _torch():
 
 def record(bench):
     """Everything that ``paper_code.json`` says."""
-    machine = records.hardware() | {"packages": records.provenance({}, 0, {})["packages"]}
-    machine.pop("node")
+    here = machine.hardware() | {"packages": records.packages()}
+    here.pop("node")
     tokens = sum(map(len, bench.texts)) / len(bench.texts)
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -311,7 +310,7 @@ def record(bench):
             "targets": TARGETS, "dropout": DROPOUT, "learning_rate": LEARNING_RATE, "steps": bench.steps,
             "warm_steps": WARM, "in_turn": bench.together,
         },
-        "machine": machine,
+        "machine": here,
         "rows": list(bench.rows()),
     }  # fmt: skip
 

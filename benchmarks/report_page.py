@@ -23,6 +23,7 @@ import pandas as pd  # noqa: E402
 import report_study  # noqa: E402
 import synthetic  # noqa: E402
 import test_report_page  # noqa: E402
+from lorastudy.jobs import machine  # noqa: E402
 from lorastudy.presentation import figures  # noqa: E402
 from lorastudy.study import grid, records  # noqa: E402
 from playwright import sync_api  # noqa: E402
@@ -88,7 +89,7 @@ def main(output):
             "opening_seconds_median": round(statistics.median(opened), 2),
             "writing_seconds": round(written, 1),
             "results_figures_tables_and_page_seconds": round(drawn, 1),
-            "machine": {"cpu": records.cpu_name(), "system": platform.platform()},
+            "machine": {"cpu": machine.cpu_name(), "system": platform.platform()},
         }
     print(json.dumps(result, indent=2))
     records.write_json(output, result)

@@ -9,16 +9,15 @@ true error of 0), too surely or too timidly.
 
 import argparse
 import resource
-import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "workflow" / "scripts"))
+import numpy as np
+from lorastudy.jobs import machine
+from lorastudy.statistics import metrics
+from lorastudy.study import records
 
-import numpy as np  # noqa: E402
-from lorastudy.statistics import metrics  # noqa: E402
-from lorastudy.study import records  # noqa: E402
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 CLASSES, LARGE = 5, 1_000_000
 SHARPER = (1.0, 0.7, 1.1, 1.3, 2.0)  # stated scores over true ones; 1 is calibrated
@@ -94,7 +93,7 @@ def main():
     print(result["cost"], flush=True)
     result["calibration"] = list(coverage(arguments.samples))
     result["least_covered_percent"] = min(row["covered_percent"] for row in result["calibration"])
-    records.write_json(arguments.output, result | {"machine": {"cpu": records.cpu_name()}})
+    records.write_json(arguments.output, result | {"machine": {"cpu": machine.cpu_name()}})
     print("least covered:", result["least_covered_percent"], "%")
 
 

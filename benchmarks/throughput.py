@@ -14,6 +14,7 @@ from pathlib import Path
 
 import workload
 from lorastudy.engine import energy, evaluation, model, training
+from lorastudy.jobs import machine
 from lorastudy.planning import memory
 from lorastudy.study import records, settings
 
@@ -38,7 +39,7 @@ class Bench:
         self.device = "cuda" if self.gpu else "cpu"
         self.shape = shape or ("llama-3-8b" if self.gpu else "tiny")
         self.architecture = workload.architecture(self.shape)
-        self.machine = records.hardware() | {"packages": records.provenance({}, 0, {})["packages"]}
+        self.machine = machine.hardware() | {"packages": records.packages()}
         self.machine.pop("node")
         self.rows, self.square = [], None
         name = self.machine["device"].lower().replace(" ", "-") if self.gpu else "cpu"
@@ -368,14 +369,14 @@ def evaluations(bench, count):
 
 
 def markdown(content):
-    """The results as a page: machine, then a table a section."""
-    machine = content["machine"]
+    """The results as a page: machine, then a table per section."""
+    here = content["machine"]
     lines = [
-        f"# Throughput on {machine['device']}",
+        f"# Throughput on {here['device']}",
         "",
         f"Shape {content['shape']}, random weights, review lengths log-normal (median 130, sigma 0.85, 8 to 512 tokens). "
-        f"{content['time_utc']}, CUDA {machine['cuda']}, driver {machine['driver']}, "
-        + ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+        f"{content['time_utc']}, CUDA {here['cuda']}, driver {here['driver']}, "
+        + ", ".join(f"{name} {version}" for name, version in here["packages"].items() if version)
         + f". The first {WARM} steps are not timed. Ratios are to users' code padded to 512, of the same method.",
     ]
     padded = {

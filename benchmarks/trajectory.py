@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import workload
 from lorastudy.engine import decoder, model, training
+from lorastudy.jobs import machine
 from lorastudy.study import records, settings
 
 BATCH = 16
@@ -68,13 +69,13 @@ def main():
     arguments = parser.parse_args()
     gpu = torch.cuda.is_available()
     shape, device = ("llama-3-8b", "cuda") if gpu else ("tiny", "cpu")
-    machine = records.hardware()
-    machine.pop("node")
+    here = machine.hardware()
+    here.pop("node")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    file = arguments.output / f"trajectory_{machine['device'].lower().replace(' ', '-') if gpu else 'cpu'}.json"
+    file = arguments.output / f"trajectory_{here['device'].lower().replace(' ', '-') if gpu else 'cpu'}.json"
     result = {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"), "shape": shape, "layers": 8 if gpu else 2,
-        "steps": arguments.steps, "machine": machine, "curves": {}, "distances": {},
+        "steps": arguments.steps, "machine": here, "curves": {}, "distances": {},
     }  # fmt: skip
     torch.set_float32_matmul_precision("high")
     for method in ("lora", "qlora"):

@@ -8,6 +8,8 @@ Every key of a study's `config.yaml`. An unknown key or an impossible value is r
 This page is written from `workflow/schemas/config.schema.yaml` by `python docs/configuration.py`.
 
 To make a study of your own, copy a `config.yaml` into a directory and run `snakemake -d that-directory --cores all`.
+The file is UTF-8, and a key that stands twice is refused with its lines. `--configfile` and `--config` of Snakemake extend
+it, with values as YAML has them; the report's commands name them, and `watch.py` and `resume.py` remember them.
 """
 
 

@@ -1,4 +1,4 @@
-"""Write docs/paper.md from the assumptions ledger and the paper's study: python docs/paper.py"""
+"""Write docs/paper.md from the list of assumptions and the paper's study: python docs/paper.py"""
 
 import yaml
 from lorastudy.study import assumptions, settings

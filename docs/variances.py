@@ -3,18 +3,15 @@
 python docs/variances.py
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
+from lorastudy.analysis import contrasts, scatter, sensitivity
+from lorastudy.study import grid, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "workflow" / "scripts"))
-
-from lorastudy.analysis import contrasts, scatter, sensitivity  # noqa: E402
-from lorastudy.study import grid, settings  # noqa: E402
 
 RECORDS = REPOSITORY / "docs" / "results" / "smollm2"
 HEAD = """# Variances of a run's accuracy (fractions squared) that power is planned with until a study has its own, by what the

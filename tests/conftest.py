@@ -53,7 +53,13 @@ def snakemake():
             *map(str, arguments),
         ]
         done = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=os.environ | environment
+            command,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            errors="replace",  # of a locale that is not this process's
+            check=False,
+            env=os.environ | environment,
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")

@@ -114,6 +114,11 @@ class Case:
 CASES = (
     # look at a study before its run, for real
     Case(rf"{SNAKEMAKE}.* check", says="configuration in order"),
+    # a bundle, where none has been unpacked yet
+    Case(rf"({SNAKEMAKE}) -d UNPACKED (figures/ paper_tables/ report\.html)",  FINISHED,
+         instead=r"python workflow/scripts/bundle.py demo && mkdir -p ../unpacked && "
+         r"tar -xzf demo/bundle.tar.gz -C ../unpacked && \1 -n -d ../unpacked/* \2",
+         says=r"plot_figure +\d+\n"),
     # what is made from results
     Case(rf"{SNAKEMAKE}( -d \S+| --cores \d+| --nolock)*( figures/| paper_tables/| report\.html)+", FINISHED,
          says="Nothing to be done"),
@@ -129,6 +134,10 @@ CASES = (
     Case(rf"{PYTHON} workflow/scripts/run_study\.py.*", FINISHED, says=r"verdict +claim +found"),
     Case(rf"{PYTHON} workflow/scripts/watch\.py.*", FINISHED, says="8 of 8 cells"),
     Case(rf"{PYTHON} workflow/scripts/resume\.py.*", FINISHED, add=" -n", says="Nothing to be done"),
+    Case(rf"{PYTHON} workflow/scripts/bundle\.py \"\.\".*", FINISHED, leaves="bundle.tar.gz"),
+    Case(rf"{PYTHON} workflow/scripts/bundle\.py \"demo\".*", FINISHED, leaves="demo/bundle.tar.gz"),
+    Case(rf"({PYTHON} workflow/scripts/compare\.py).*", FINISHED, instead=r"\1 . demo", leaves="comparison/comparison.md"),
+    Case(rf"{PYTHON} workflow/scripts/export_logs\.py .*", add=" --help", says="usage"),  # tests/presentation/test_trackers.py
     Case(rf"{PYTHON} docs/\w+\.py", says="^$"),
     Case(rf"{PYTHON} benchmarks/\w+\.py", add=" --help", says="usage"),
     Case(rf"OMP_NUM_THREADS=1 {PYTHON} -m pytest -n auto --dist loadfile", add=" --collect-only -q tests/statistics", says="tests collected"),
@@ -149,6 +158,7 @@ CASES = (
     # other people's programs
     Case(r"hf (auth login|upload) ?.*", instead=r"hf \1 --help", says="Usage"),
     Case(r"pip install snakemake-report-plugin-fairscape==\S+", instead="true"),  # the fixture `reporter` does
+    Case(r"pip install (tensorboard|mlflow)", instead="true"),  # tests/presentation/test_trackers.py does
     Case(r"pip install snakemake-executor-plugin-…", instead="true"),  # the reader puts a name in
     Case(r"sinfo .*", SLURM, says=r"gpu gpu:a100:\d"),
     Case(r"squeue .*", SLURM, says="JOBID"),

@@ -5,6 +5,7 @@ import dataclasses
 import pandas as pd
 import synthetic
 from lorastudy.presentation import figures, report, tables
+from lorastudy.presentation.origin import Origin
 from lorastudy.study import paper, records, settings
 from lorastudy.study.configuration import Configuration
 
@@ -86,8 +87,7 @@ def page(directory, found):
         [*files, "results/confusion.json"],
         drawn,
         made,
-        (DOT, None),
-        Configuration(),
+        Origin.of(directory, Configuration(), (DOT, None)),
         directory,
     )
     return directory / "report.html"

@@ -34,7 +34,7 @@ def train(base, output, checkpoints=None, stop_after=None, no_memory_above=None)
         micro_batch_tokens=1000, checkpointed_layers=0, gpus_per_cell=2, evaluation_tokens=256, checkpoint_minutes=10,
         log_every_steps=1,
     )  # fmt: skip
-    rank, _ = parallel.place()
+    rank, _ = parallel.rank_and_size()
     classify, calls = model.classify, iter(range(10_000))
 
     def disturbed(peft_model, pack):

@@ -20,14 +20,14 @@ def section():
     figures = FIGURES | {
         "scale": "Accuracy against alpha / r and alpha / √r", "lora_against_qlora": "Paired differences of LoRA and QLoRA"
     }  # fmt: skip
-    crowd = ratios.crowd(done)
+    processes = ratios.processes_per_gpu(done)
     return [
         f"## {study.study.name}",
         f"{studies.state(cells)} {int(done.n_test.iloc[0]):,} test texts of five balanced classes, "
         f"{len(study.grid.seeds)} seeds, batches of {study.training.batch_size}, learning rate "
         f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. {baselines(summary, study)} {best(points)}",
         studies.gpu(NAME)
-        + f" {crowd} processes were on it at a time: times of cells are those of running side by side." * bool(crowd),
+        + f" {processes} processes were on it at a time: times of cells are those of running side by side." * bool(processes),
         f"Accuracy against r at {studies.line('r', study).words}, mean over the seeds with its 95% interval:",
         trend("r", points, study),
         f"Against α at {studies.line('alpha', study).words}:",
@@ -67,7 +67,7 @@ def best(points):
 
 
 def trend(axis, points, study):
-    """Accuracy along r or alpha, a row a method and target set: mean over the seeds with its 95% interval."""
+    """Accuracy along r or alpha, a row per method and target set: mean over the seeds with its 95% interval."""
     rows = []
     for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}

@@ -40,7 +40,7 @@ def rates(study):
 
 
 def by_rate(cells, points, study):
-    """A row a point of the grid, a column a learning rate."""
+    """A row per point of the grid, a column per learning rate."""
     tuned = points[points["view"].eq("tuned")]
     finished = cells[cells.status.eq("finished")]
     means = finished.groupby(["targets", "r", "alpha", "learning_rate"]).accuracy.mean()

@@ -17,13 +17,8 @@ def test_the_most_confident_errors(tmp_path):
             "probability_1": [0.01, 0.6, 0.8, 0.1, 0.6],
         }
     ).to_parquet(tmp_path / "predictions.parquet")
-    shared = details.Shared()
-    found = details.errors(tmp_path / "predictions.parquet", {"b": "second", "d": "fourth"}, shared)
-    assert [(shared.values[text], *rest) for text, *rest in found] == [
-        ("fourth", 1, 0, 0.9),
-        ("second", 0, 1, 0.6),
-        ("(the text is not among the present test texts)", 0, 1, 0.6),
-    ]
+    found = details.errors(tmp_path / "predictions.parquet")
+    assert found == [["d", 1, 0, 0.9], ["b", 0, 1, 0.6], ["e", 0, 1, 0.6]]
 
 
 def test_what_results_have_in_common_is_held_once(tmp_path):
@@ -38,3 +33,17 @@ def test_what_results_have_in_common_is_held_once(tmp_path):
         assert {key: found["shared"][place] for key, place in detail["provenance"].items()}["config"] == made["config"]
         assert len(detail["errors"]) == details.ERRORS
     assert found["card"] is None
+    assert found["texts"] is None
+
+
+def test_the_texts_of_errors_are_apart_and_no_others_are_kept(tmp_path):
+    study = synthetic.write(tmp_path)
+    names = [f"test-{index:06d}" for index in range(study.data.test_size)]
+    (tmp_path / "results" / "data").mkdir()
+    frame = pd.DataFrame({"id": names, "text": [f"Said in {name}." for name in names]})
+    frame[1:].to_parquet(tmp_path / "results" / "data" / "test.parquet")
+    synthetic.gather(tmp_path, study)
+    found = records.read_json(tmp_path / "results" / "details.json")
+    wrong = {name for result in found["results"].values() for name, *_ in result["errors"]}
+    assert found["texts"] == {name: f"Said in {name}." for name in sorted(wrong - {names[0]})}
+    assert "Said in" not in str([found["results"], found["shared"], found["card"]])

@@ -2,12 +2,14 @@
 
 import json
 
+import pandas as pd
 import pytest
+import synthetic
 import torch
 from families import save
-from lorastudy.engine import batching, model
+from lorastudy.engine import baselines, batching, model
 from lorastudy.inputs import base_model
-from lorastudy.study import architecture, records
+from lorastudy.study import architecture, records, settings
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -58,6 +60,40 @@ def test_another_head_is_dropped(kind, changes, tmp_path):
     assert logits(tmp_path / "nf4").isfinite().all()
     with pytest.raises(base_model.ModelError, match=r"not all of a LlamaForCausalLM: lm_head.weight is missing"):
         model.load_language_model(base, "float32")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (AutoModel, "refused"),
+        (AutoModelForSequenceClassification, "refused"),
+        (AutoModelForTokenClassification, "refused"),
+        (AutoModelForCausalLM, "finished"),
+    ],
+)
+def test_only_a_language_model_is_prompted(kind, status, tmp_path):
+    """A head that is drawn at random answers too, and would be compared with the cells."""
+    base = saved(tmp_path / "base", kind)
+    card, test = tmp_path / "card.json", tmp_path / "test.parquet"
+    records.write_json(card, {"labels": [0, 1], "class_names": ["bad", "good"]})
+    texts = {"id": ["a", "b", "c"], "text": ["one", "two", "three"], "label": [0, 1, 1], "input_ids": TEXTS}
+    pd.DataFrame(texts).to_parquet(test)
+    spec = {
+        "model": {"dtype": "float32"},
+        "data": {"max_length": 32},
+        "prompt": {"template": "{text}\nClass:", "verbalizers": None},
+    }
+    written = tmp_path / "predictions.parquet", tmp_path / "metrics.json"
+    execution = settings.load(synthetic.config()).block("execution")
+    baselines.main("prompt", base, card, test, *written, spec, {"resamples": 10, "seed": 0}, 0, execution, 1)
+    found = records.read_json(written[1])
+    assert found["status"] == status
+    if status == "refused":
+        assert (found["metrics"], found["confusion"]) == (None, None)
+        assert found["reason"] == "the base model has no language-model head"
+        assert pd.read_parquet(written[0]).empty
+    else:
+        assert len(pd.read_parquet(written[0])) == 3
 
 
 def without(directory, name):

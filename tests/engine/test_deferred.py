@@ -1,5 +1,6 @@
 """What a job does without until it is needed."""
 
+import logging
 import subprocess
 import sys
 
@@ -31,5 +32,13 @@ def test_a_function_is_compiled_when_it_is_first_called(monkeypatch):
 
 def test_a_job_starts_without_the_compiler():
     """Of torch's 300 modules of it, the job needs none before a 4-bit function of bitsandbytes asks for them."""
-    run = "import sys, lorastudy.engine.training, peft; print('torch._inductor.compile_fx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True).stdout == "False\n"
+    run = "import sys, lorastudy.engine.training; print('torch._inductor.compile_fx' in sys.modules, 'peft' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False True\n", "")
+
+
+def test_bitsandbytes_is_not_heard_about_a_package_that_would_be_faster(caplog):
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    log.warning("Failed to load CPU gemm_4bit_forward from %s", "x")
+    log.warning("something else")
+    assert caplog.messages == ["something else"]

@@ -1,6 +1,5 @@
 """The energy meter, with a counter of our own in the driver's place."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +22,7 @@ def counter(monkeypatch):
         nvmlDeviceGetComputeRunningProcesses=lambda handle: [None] * state.processes,
         NVMLError=NVMLError,
     )
-    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(energy, "pynvml", driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="1234"))
     state.driver = driver

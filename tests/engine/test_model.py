@@ -105,11 +105,14 @@ def test_the_papers_head_loads_with_plain_peft(tiny_base, tmp_path):
 
 
 def test_adapter_files_are_safetensors_and_name_no_local_path(tiny_base, tmp_path):
-    cell = CELLS[0]
+    cell = grid.Cell("lora", "all-linear", 4, 8, 1)
     peft_model = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 1), cell, Lora(0.0, "paper"))
     model.save_adapters(peft_model, tmp_path, base_model.fingerprint(tiny_base))
     assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", "adapter_config.json"}
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(config["target_modules"])  # the same bytes each time
+    assert len(config["target_modules"]) == 8
 
 
 def test_seeds_of_head_and_adapters(tiny_base):

@@ -4,11 +4,10 @@ import os
 import signal
 from types import SimpleNamespace
 
-import finetune_cell
 import numpy as np
 import pytest
 import torch
-from lorastudy.engine import batching, checkpoints, energy, methods, model, training
+from lorastudy.engine import batching, checkpoints, energy, finetuning, methods, model, training
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import logs
 from lorastudy.study import grid, settings
@@ -136,7 +135,7 @@ def test_a_cell_that_shares_its_gpu_is_recorded_with_an_equal_part_of_the_energy
     meter = SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: next(readings))
     monkeypatch.setattr(energy, "Meter", lambda: meter)
     adapted, progress = run(tiny_base, texts, labels, log_every_steps=7)
-    record = finetune_cell.measured(adapted, progress, 1)
+    record = finetuning.measured(adapted, progress, 1)
     assert record.gpu_processes == pytest.approx(3)
     assert record.energy_kwh == pytest.approx(2 / 3)
     assert record.energy_reason == energy.PART
@@ -146,7 +145,7 @@ def test_a_cell_that_has_its_gpu_alone_is_recorded_with_all_of_the_energy(tiny_b
     monkeypatch.setattr(
         energy, "Meter", lambda: SimpleNamespace(reason=None, joules=lambda: 7.2e6, processes=lambda: 1)
     )
-    record = finetune_cell.measured(*run(tiny_base, texts, labels), 1)
+    record = finetuning.measured(*run(tiny_base, texts, labels), 1)
     assert (record.gpu_processes, record.energy_kwh, record.energy_reason) == (1, 2, None)
 
 

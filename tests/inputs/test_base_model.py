@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -271,3 +273,14 @@ def test_check_tells_of_the_gpu_before_a_job(monkeypatch):
         monkeypatch.setattr(nvidia, "query", lambda *_, gpu, capability=capability: [["Tesla T4", capability]])
         assert len(list(check.number_format("bfloat16"))) == faults
         assert not list(check.number_format("float32"))
+
+
+def test_a_job_asks_no_hub_whatever_was_imported_before():
+    """Libraries read the environment when they are imported, which scripts do first."""
+    run = (
+        "from huggingface_hub import HfApi, constants; from lorastudy.inputs import base_model; base_model.offline()\n"
+        "try: HfApi().model_info('someone/something')\n"
+        "except Exception as fault: print(type(fault).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    assert done.stdout == "OfflineModeIsEnabled\n"

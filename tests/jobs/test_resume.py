@@ -1,4 +1,4 @@
-"""A broken-off study is taken up only when nothing works in it any more."""
+"""An interrupted study is resumed only when nothing works in it any more."""
 
 import subprocess
 import sys

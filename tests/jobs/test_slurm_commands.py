@@ -191,6 +191,25 @@ def test_possible_requests_pass(known):
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["77|RUNNING|weights|v2|HERE"], [("77", "RUNNING", "weights|v2")]),
+        (["77|RUNNING|a|b|/home/me/other", "78|PENDING||HERE"], [("78", "PENDING", "")]),
+        (["77|RUNNING|first line", "second|HERE", "79|RUNNING|rule|x|HERE/inner"], []),
+        (["", "77", "a|b"], []),
+    ],
+)
+def test_jobs_of_a_study_whatever_their_comments_hold(fake, tmp_path, monkeypatch, lines, expected):
+    """Comments are other people's text; a study is only known by the directory at the end of the line."""
+    said = "\n".join(lines).replace("HERE", str(tmp_path))
+    (tmp_path / "said").write_text(said + "\n", encoding="utf-8")
+    fake("squeue", f"cat '{tmp_path}/said'")
+    fake("sinfo", "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert [(job.number, job.state, job.comment) for job in slurm.jobs_in(tmp_path)] == expected
+
+
 def test_the_status_commands_need_no_new_python():
     """A login node's own python3 may be old."""
     for name in ("squeue", "sbatch"):

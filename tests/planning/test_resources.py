@@ -19,12 +19,12 @@ def paper(gpu="a100", data=None, **training):
 def test_requests_of_the_paper_s_study(tmp_path, monkeypatch):
     """By hand: 50,000 texts of 100.9 tokens on average, 7.5e9 weights in bfloat16, six FLOP a weight and token.
 
-    5.05e6 x 6 x 7.5e9 = 2.3e17; at a quarter of 312 TFLOP/s 2911 s = 49 min; with 10 min to start and 2.4 to read
-    14.3 GiB, doubled: 122 min. Evaluation: 10,000 texts, two FLOP: 3.2 min, 31 min in all.
+    5.05e6 x 6 x 7.5e9 = 2.3e17; at a quarter of 312 TFLOP/s 2911 s = 49 min; evaluation: 10,000 texts, two FLOP: 3.2 min.
+    With 10 min to start and 2.4 to read 14.3 GiB, doubled: 128 min to train and predict, 31 min to evaluate alone.
     """
     monkeypatch.chdir(tmp_path)
     one = paper()
-    assert 120 <= one.finetune_minutes("lora_attention_r8_a16_s0") <= 127
+    assert 126 <= one.finetune_minutes("lora_attention_r8_a16_s0") <= 133
     assert 30 <= one.evaluate_minutes("lora_attention_r8_a16_s0") <= 33
     assert one.finetune_minutes("qlora_attention_r8_a16_s0") > 1.1 * one.finetune_minutes("lora_attention_r8_a16_s0")
     assert one.finetune_minutes("lora_all-linear_r512_a1024_s0") > one.finetune_minutes("lora_all-linear_r8_a16_s0")

@@ -12,6 +12,7 @@ import pytest
 import report_study
 from lorastudy.analysis import details
 from lorastudy.presentation import report, rule_graph, tables
+from lorastudy.presentation.origin import Origin
 from lorastudy.study import settings
 from lorastudy.study.configuration import Configuration
 
@@ -22,8 +23,8 @@ def reported(tmp_path_factory):
     return path, results, path.read_text()
 
 
-def study_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', page, re.DOTALL)[1])
+def study_of(page, part="study"):
+    return json.loads(re.search(rf'<script type="application/json" id="{part}">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def test_every_section_is_there_in_order(reported):
@@ -98,12 +99,12 @@ def test_the_policy_names_the_page_s_own_script_and_style(reported):
 def test_hostile_text_is_text(reported):
     _, _, page = reported
     held = page.count("<script")
-    assert held == 2 + len(re.findall(r'<script type="application/gzip"', page))
+    assert held == 3 + len(re.findall(r'<script type="application/gzip"', page))
     assert "<img src=x" not in page
     assert "<b>of</b>" not in page
     assert "<i>stars</i>" not in page
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", page)
-    texts = [text for text in study_of(page)["shared"] if isinstance(text, str)]
+    texts = study_of(page, "texts").values()
     assert report_study.HOSTILE[0] in texts
     assert any("\u2400 \u2407 \u241b" in text and "{{ 7 * 7 }}" in text for text in texts)
     assert any(text.endswith("characters in all)") and len(text) < details.TEXT_LENGTH + 60 for text in texts)
@@ -135,6 +136,22 @@ def test_it_reads_only_what_the_rule_declares(tmp_path):
     assert path.read_text() == page
 
 
+def test_texts_are_in_one_place_that_a_page_without_them_has_otherwise(tmp_path):
+    """The page of the same study without its test texts: what lies around that place is the same, and it says why."""
+    study, pages = report_study.run(tmp_path), []
+    for _ in range(2):
+        pages.append(report_study.draw(tmp_path, study, ("r_trend",))[0].read_text())
+        for name in ("figures", "paper_tables"):
+            shutil.rmtree(tmp_path / name)
+        (tmp_path / "results" / "data" / "test.parquet").unlink(missing_ok=True)
+    parts = [re.split("<!-- (?:end of )?texts -->", page) for page in pages]
+    assert parts[0][::2] == parts[1][::2]
+    assert len(study_of(pages[0], "texts")) > 5
+    assert study_of(pages[1], "texts") is None
+    assert ["The texts are not in this page" in page for page in pages] == [False, True]
+    assert report.without_texts(pages[0]) == pages[1]
+
+
 def test_a_long_curve_is_thinned_and_keeps_its_end():
     rows = pd.DataFrame({"step": range(1, 1001), "loss": [1000.0 - step for step in range(1, 1001)]})
     curve = report._curve(rows)
@@ -156,19 +173,23 @@ def test_values_as_text(value, kind, text):
     assert report.show(value, kind) == text
 
 
+def command(study, configured, *target):
+    return Origin.of(study, configured, (report_study.DOT, None)).command(*target)
+
+
 def test_the_command_can_be_typed(tmp_path):
     alone = Configuration()
-    assert report.command(settings.REPOSITORY, alone) == "snakemake --cores 1"
-    assert report.command(settings.REPOSITORY / "demo", alone, "figures/a.png") == (
+    assert command(settings.REPOSITORY, alone) == "snakemake --cores 1"
+    assert command(settings.REPOSITORY / "demo", alone, "figures/a.png") == (
         "snakemake -d demo --cores 1 --force figures/a.png"
     )
-    assert "'" in report.command(settings.REPOSITORY / "a study; rm", alone, "x")
+    assert "'" in command(settings.REPOSITORY / "a study; rm", alone, "x")
 
 
 def test_the_command_says_what_configured_the_study():
     """Files relative to where it is typed, values quoted for the shell; options last, as they take all that follows."""
     configured = Configuration((str(settings.REPOSITORY / "demo" / "one.yaml"),), ("grid={r: [2]}", "study={name: x}"))
-    assert report.command(settings.REPOSITORY / "demo", configured, "report.html") == (
+    assert command(settings.REPOSITORY / "demo", configured, "report.html") == (
         "snakemake -d demo --cores 1 --force report.html --configfile demo/one.yaml "
         "--config 'grid={r: [2]}' 'study={name: x}'"
     )
@@ -178,12 +199,18 @@ def test_backticks_become_code_and_nothing_else_becomes_markup():
     assert report.code("set `a<b`, not <i>") == "set <code>a&lt;b</code>, not &lt;i&gt;"
 
 
+def test_the_page_says_where_it_came_from(reported):
+    path, _, page = reported
+    assert report.origin_of(page) == Origin.of(path.parent, Configuration(), (report_study.DOT, None))
+    assert report.origin_of(page).rules == rule_graph.parse(report_study.DOT)
+
+
 # --- the graph of rules
 
 
 def test_an_edge_that_a_longer_path_implies_is_left_out():
     users = rule_graph.parse(report_study.DOT)
-    assert users == {"all": [], "finetune_cell": ["all"], "prepare_data": ["finetune_cell", "all"]}
+    assert users == {"all": [], "finetune_cell": ["all"], "prepare_data": ["all", "finetune_cell"]}
     assert rule_graph.reduced(users)["prepare_data"] == ["finetune_cell"]
 
 

@@ -1,4 +1,4 @@
-"""Tables: every number of the paper, computed differences, marks, holes, formats; the ledger; the macros."""
+"""Tables: every number of the paper, computed differences, marks, holes, formats; the assumptions; the macros."""
 
 import re
 import runpy
@@ -164,14 +164,14 @@ def test_guessing_by_hand():
 def test_table1_is_made_of_the_cells_records(results, parameters, tmp_path):
     frame, markdown, _ = write("table1_hardware", results, parameters, tmp_path)
     rows = frame.set_index(["quantity", "method", "targets"])
-    time = rows.loc["fine-tuning time a cell", "qlora", "attention"]
+    time = rows.loc["fine-tuning time per cell", "qlora", "attention"]
     assert (time.reproduced, time.paper, time.difference, time.runs) == (20, 300, -280, 5)
-    memory = rows.loc["peak memory a cell", "lora", "all-linear"]
+    memory = rows.loc["peak memory per cell", "lora", "all-linear"]
     assert (memory.reproduced, memory.paper, memory.difference) == (20, 16, 4)
     ratio = rows.loc["time, QLoRA / LoRA", "both", "all"]
     assert (ratio.reproduced, ratio.paper, ratio.runs) == (pytest.approx(2), 10, 10)
     assert rows.loc["peak memory, QLoRA / LoRA", "both", "all"].reproduced == pytest.approx(0.4)
-    assert rows.loc["energy a cell", "lora", "attention"].reproduced == pytest.approx(0.25)
+    assert rows.loc["energy per cell", "lora", "attention"].reproduced == pytest.approx(0.25)
     # 10 cells of 600 s and 10 of 1200 s, 22 evaluations of 10 s
     assert rows.loc["device hours, whole study", "both", "all"].reproduced == pytest.approx((18000 + 220) / 3600)
     assert "Synthetic GPU" in markdown
@@ -186,7 +186,7 @@ def test_cells_that_shared_a_gpu_say_so_and_count_a_part_of_it(tmp_path, paramet
     # 10 cells of 600 s and 10 of 1200 s, each with 10 s of evaluation; two baselines of 10 s
     hours = rows.loc["device hours, whole study", "both", "all"].reproduced
     assert hours == pytest.approx((6100 / 4 + 12100 / 12.4 + 20) / 3600)
-    assert rows.loc["fine-tuning time a cell", "qlora", "attention"].reproduced == 20
+    assert rows.loc["fine-tuning time per cell", "qlora", "attention"].reproduced == 20
     assert "A GPU had 4 to 12 processes at a time" in markdown
     found = numbers.numbers(synthetic.gather(tmp_path / "study"))
     assert found["StudyDeviceHours"] == f"{(6100 / 4 + 12100 / 12.4) / 3600:.3f}"  # of the cells
@@ -553,10 +553,10 @@ def test_three_digits(value, expected):
     assert formatting.significant(value) == expected
 
 
-# Ledger
+# Assumptions
 
 
-def test_the_page_is_that_of_the_ledger():
+def test_the_page_is_that_of_the_list():
     page = runpy.run_path(str(REPOSITORY / "docs" / "paper.py"))["page"]
     assert (REPOSITORY / "docs" / "paper.md").read_text() == page(), "run python docs/paper.py"
 

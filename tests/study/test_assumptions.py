@@ -1,4 +1,4 @@
-"""What the paper states, the paper's study and the ledger of assumptions agree, value by value."""
+"""What the paper states, the paper's study and the list of assumptions agree, value by value."""
 
 import re
 
@@ -8,7 +8,7 @@ from lorastudy.study import assumptions, grid, paper, settings
 from lorastudy.study.settings import REPOSITORY
 
 CONFIG = REPOSITORY / "config.yaml"
-# settings that no key of the configuration has: what the ledger says of them in place of a value
+# settings that no key of the configuration has: what the list says of them in place of a value
 WITHOUT_KEY = {
     "classifier": "Classifier", "padding": "Padding", "quantization of QLoRA": "Quantization of QLoRA",
     "hardware": "Hardware", "split of the source of the evaluation texts": "Split of the source that the evaluation texts are from",
@@ -23,7 +23,7 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def ledger(study):
+def listed(study):
     return assumptions.table({name: study.block(name) for name in study.__dataclass_fields__})
 
 
@@ -99,10 +99,10 @@ def test_what_the_paper_does_not_state_is_the_librarys_default(study, row):
 
 
 @pytest.mark.parametrize("row", STATED + NOT_STATED, ids=[row["setting"] for row in STATED + NOT_STATED])
-def test_the_ledger_says_of_each_setting_what_the_paper_does(ledger, row):
+def test_the_list_says_of_each_setting_what_the_paper_does(listed, row):
     """Its basis; of what is stated each number and the section."""
-    known = ledger.key.eq(row["key"]) if row["key"] else ledger.what.eq(WITHOUT_KEY[row["setting"]])
-    (entry,) = ledger[known].to_dict("records")
+    known = listed.key.eq(row["key"]) if row["key"] else listed.what.eq(WITHOUT_KEY[row["setting"]])
+    (entry,) = listed[known].to_dict("records")
     if row["status"] == "not stated":
         assert entry["basis"] in ("assumed", "contradictory")
         return
@@ -128,9 +128,9 @@ def marks():
     return found
 
 
-def test_every_value_of_the_study_is_marked_as_the_ledger_has_it(ledger):
+def test_every_value_of_the_study_is_marked_as_the_list_has_it(listed):
     """Of a key its basis and section; keys that only name columns or the study have no mark."""
-    of = ledger[ledger.key.ne("")].set_index("key").basis
+    of = listed[listed.key.ne("")].set_index("key").basis
     bases = {key: mark.split(",")[0].lower() for key, mark in marks().items()}
     assert bases == {key: basis for key, basis in of.items() if key in bases}
     # these are at their defaults and not in the file
@@ -152,11 +152,11 @@ def test_sections_of_the_marks_are_those_of_the_settings():
             assert {mark.removeprefix("stated, ").removeprefix("section ")} == stated[key], key
 
 
-def test_every_entry_of_the_ledger_is_complete(ledger):
-    assert set(ledger.basis) == {"stated", "derived", "contradictory", "assumed"}
-    assert (ledger[["what", "value", "reason", "effect"]].map(len) > 0).all(axis=None)
-    assert set(ledger.paper[ledger.basis.eq("assumed")]) == {"not stated"}
-    assert ledger.what.is_unique
+def test_every_entry_of_the_list_is_complete(listed):
+    assert set(listed.basis) == {"stated", "derived", "contradictory", "assumed"}
+    assert (listed[["what", "value", "reason", "effect"]].map(len) > 0).all(axis=None)
+    assert set(listed.paper[listed.basis.eq("assumed")]) == {"not stated"}
+    assert listed.what.is_unique
     # both readings, each with its section or table
-    for words in ledger.paper[ledger.basis.eq("contradictory")]:
+    for words in listed.paper[listed.basis.eq("contradictory")]:
         assert len(re.findall(r"\(\d\.\d|Table \d", words)) >= 2, words

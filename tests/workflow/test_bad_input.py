@@ -23,7 +23,7 @@ from lorastudy.study import architecture, grid, records, settings
 from lorastudy.study.errors import DiskFull
 from lorastudy.study.settings import REPOSITORY
 
-FAULTS_OF_THE_USER = (settings.ConfigError, data.DataError, base_model.ModelError, records.PlaceError)
+FAULTS_OF_THE_USER = (settings.ConfigError, data.DataError, base_model.ModelError, records.DirectoryError)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -42,7 +42,7 @@ def study(tmp_path, monkeypatch):
 def plan(study):
     """Before any job: what the Snakefile does when it is read."""
     loaded = settings.load(yaml.safe_load((study / "config.yaml").read_text()))
-    records.check_places()
+    records.check_directories()
     base_model.check(loaded.model, loaded.data.max_length)
     data.check(loaded.data)
     linear_layers.check(loaded.model, grid.cells(loaded.grid).values())
@@ -175,13 +175,13 @@ def test_a_place_that_may_not_be_written(study, monkeypatch):
     (study / "results").mkdir()
     refused = {str(study / "results")}
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in refused)
-    with pytest.raises(records.PlaceError, match=r"/results may not be written, and outputs go there; change"):
+    with pytest.raises(records.DirectoryError, match=r"/results may not be written, and outputs go there; change"):
         plan(study)
     refused.clear()
     plan(study)
     refused.add(str(study))
     (study / "results").rmdir()
-    with pytest.raises(records.PlaceError, match=r"may not be written, and outputs go there; change"):
+    with pytest.raises(records.DirectoryError, match=r"may not be written, and outputs go there; change"):
         plan(study)
 
 

@@ -1,5 +1,6 @@
 """What the repository says in two places agrees."""
 
+import ast
 import re
 import runpy
 import subprocess
@@ -61,6 +62,16 @@ def test_git_ignores_no_file_of_the_repository():
         pytest.skip("not a clone: there is no .git")
     listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
     assert subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_no_function_has_more_than_60_lines():
+    """Those of the pipeline, and the programs that write the documents and benchmarks."""
+    long = []
+    for path in (path for where in ("workflow", "docs", "benchmarks") for path in (REPOSITORY / where).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}")
+    assert long == []
 
 
 def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():

@@ -148,6 +148,13 @@ def test_a_changed_colour_redraws_figures_and_the_page_that_shows_them(copy_stud
     assert all(rule.startswith("plot") or rule == "make_report" for rule in jobs)
 
 
+def test_another_margin_judges_anew_and_evaluates_nothing_again(copy_study, snakemake):
+    change(copy_study, statistics__equivalence_margin=0.03)
+    jobs = planned(snakemake("-n", "-d", copy_study))
+    assert jobs.pop("aggregate_results") == 1
+    assert set(jobs) == {"make_numbers", "make_report", "make_table", "plot_figure"}
+
+
 def test_how_it_is_executed_reruns_nothing(copy_study, snakemake):
     change(copy_study, execution__micro_batch_tokens=100)
     assert "Nothing to be done" in snakemake("-n", "-d", copy_study).stdout

@@ -59,7 +59,7 @@ rule zero_shot:
         runtime=baseline_minutes,
     params:
         spec=SETTINGS.baseline_spec(),
-        statistics=SETTINGS.block("statistics"),
+        statistics=SETTINGS.scoring(),
         seed=SETTINGS.training.seed + SETTINGS.grid.seeds[0],
     message:
         "Measuring the base model ({wildcards.baseline})"

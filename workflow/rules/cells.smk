@@ -1,4 +1,4 @@
-"""One fine-tuning job and one evaluation job a cell."""
+"""One fine-tuning job and one evaluation job per cell."""
 
 
 rule finetune_cell:
@@ -44,7 +44,7 @@ rule evaluate_cell:
         "logs/cells/{cell}.evaluate.log",
     benchmark:
         "logs/benchmarks/{cell}.evaluate.tsv"
-    # a study that is broken off has finished cells then, and not a grid of adapters that nothing is known about
+    # a study that is interrupted has finished cells then, and not a grid of adapters that nothing is known about
     priority: 1
     conda:
         "../../envs/train.yaml"
@@ -55,7 +55,7 @@ rule evaluate_cell:
         runtime=evaluate_minutes,
     params:
         spec=spec_of,
-        statistics=SETTINGS.block("statistics"),
+        statistics=SETTINGS.scoring(),
     message:
         "Evaluating {wildcards.cell}"
     script:

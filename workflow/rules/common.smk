@@ -7,7 +7,7 @@ from lorastudy.analysis import summary
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.jobs import lease, slurm
 from lorastudy.presentation import figures, tables
-from lorastudy.study import command, configuration, grid, records, settings
+from lorastudy.study import command, configuration, grid, layout, records, settings
 from lorastudy.study.errors import StudyError
 
 
@@ -33,9 +33,12 @@ SETTINGS = checked(settings.load, config)
 # Read by scripts from the configuration and not from params, so that a change of it reruns nothing.
 config["execution"] = SETTINGS.block("execution")
 CELLS = grid.cells(SETTINGS.grid)
-checked(records.check_places)
-checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
-checked(study_data.check, SETTINGS.data)
+checked(records.check_directories)
+# An unpacked bundle has records and neither texts nor weights: what there is can be drawn, and nothing be trained.
+IS_BUNDLE = os.path.exists(layout.BUNDLE)
+if not IS_BUNDLE:
+    checked(base_model.check, SETTINGS.model, SETTINGS.data.max_length)
+    checked(study_data.check, SETTINGS.data)
 
 
 def known_cell(name):
@@ -60,7 +63,7 @@ def is_job():
     return bool(ASKED.target_jobs)
 
 
-ONLY_PAPER = command.only_paper(ASKED.targets)
+ONLY_PAPER = IS_BUNDLE or command.only_paper(ASKED.targets)
 AS_IT_IS = ONLY_PAPER or is_job()
 
 

@@ -14,8 +14,10 @@ if workflow.modifier.namespace is not None or not Path(str(workflow.basedir)).is
 SCRIPTS = str(Path(workflow.basedir) / "workflow" / "scripts")
 sys.path.insert(0, SCRIPTS)
 
+from lorastudy.jobs import logs
 from lorastudy.study import command, configuration
 
+logs.any_terminal()
 command.hand_on(SCRIPTS)
 
 try:

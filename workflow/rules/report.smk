@@ -46,6 +46,11 @@ rule check:
         "../scripts/check_study.py"
 
 
+if IS_BUNDLE and PUBLISHED:
+    raise SystemExit(
+        "a bundle has no weights to publish; run this where the study was run."
+    )
+
 for name in PUBLISHED:
     record = f"results/cells/{name}/metrics.json"
     if not Path(record).exists():

@@ -3,10 +3,14 @@
 import sys
 
 from lorastudy.analysis import comparisons, scatter, sensitivity, summary, tuning
-from lorastudy.jobs import attempts
+from lorastudy.jobs import attempts, logs
 from lorastudy.planning import check, memory, resources
 from lorastudy.statistics import power
 from lorastudy.study import architecture, grid, records, settings
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 MARKS = {
     check.OK: "[green]ok[/]",
@@ -24,9 +28,6 @@ def main(config, log):
     Args:
         config: the study's configuration as a dictionary.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     console = Console(highlight=False, soft_wrap=True, record=True)
     if not console.is_terminal:
         console.width = WIDTH
@@ -48,7 +49,7 @@ def main(config, log):
     findings += [*memory_findings(rows, held, this), *check.number_format(study.model.dtype)]
     show(console, findings)
     console.print()
-    console.print(memory_table(rows, held, check.largest_micro_batch(study), shape, origin))
+    console.print(memory_table(rows, held, estimate.micro_batch_tokens, shape, origin))
     console.print()
     done, measured = check.finished(".", estimate)
     predicted = list(check.predictions(study, estimate, done, [*devices, this], measured))
@@ -62,8 +63,6 @@ def main(config, log):
 
 
 def show(console, findings):
-    from rich.markup import escape
-
     for finding in findings:
         console.print(f"{MARKS[finding.state]} {finding.what}: {escape(finding.text)}")
 
@@ -119,9 +118,6 @@ def memory_table(rows, devices, tokens, shape, origin):
 
 
 def new_table(title, texts, numbers):
-    from rich import box
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for name in texts:
         table.add_column(name, no_wrap=True)
@@ -254,7 +250,8 @@ def open_notes(rows):
 
 
 if __name__ == "__main__":
-    records.check_places()
+    logs.any_terminal()
+    records.check_directories()
     try:
         with attempts.noted("check", snakemake.log[0]):
             if faults := main(dict(snakemake.config), snakemake.log[0]):

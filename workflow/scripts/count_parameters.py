@@ -1,5 +1,6 @@
 """Count the trainable parameters of the paper's model for each rank that it trains and each target set of its Table 4."""
 
+import pandas as pd
 from lorastudy.engine import model
 from lorastudy.jobs import running
 from lorastudy.study import architecture, grid, paper, settings
@@ -15,8 +16,6 @@ def main(output):
     ``paper_all_parameters``: the paper's PEFT (0.8 to 0.10) kept the untrained head beside the trained copy with a LoRA
     pair of its own, so that its total has the pair twice.
     """
-    import pandas as pd
-
     shape = architecture.named(architecture.PAPER)
     rows = []
     for targets, heads in HEADS.items():

@@ -1,7 +1,7 @@
 """Evaluate one fine-tuned cell on the test texts."""
 
 from lorastudy.inputs import base_model, data, origins
-from lorastudy.jobs import evaluations, outputs, predicted, running, staging
+from lorastudy.jobs import evaluations, machine, outputs, predicted, running, staging
 from lorastudy.statistics import metrics as scores
 from lorastudy.study import grid, records, settings
 
@@ -33,7 +33,7 @@ def main(base, card, validation, test, adapter, record, predictions, metrics, sp
             statistics,
             {"cell": spec["cell"], "status": status, "validation": on_validation},
             cost,
-            provenance or records.provenance(spec, seed, inputs),
+            provenance or records.provenance(spec, seed, inputs, machine.hardware()),
         )
     finished.remove()
 

@@ -6,7 +6,7 @@ import sys
 
 from lorastudy.analysis import summary
 from lorastudy.jobs import running
-from lorastudy.presentation import report, tables
+from lorastudy.presentation import origin, report, tables
 from lorastudy.study import records, settings
 from lorastudy.study.configuration import Configuration
 
@@ -21,7 +21,8 @@ def main(inputs, output, blocks, options):
     results = summary.load(**inputs, settings=blocks)
     wanted = tables.names(blocks["study"]["paper"], blocks["grid"]["methods"])
     made = {name: tables.make(name, results, parameters) for name in wanted}
-    report.write(output, results, details, inputs.values(), drawings, made, rulegraph(configured), configured)
+    came = origin.Origin.of_bundle() or origin.Origin.of(".", configured, rulegraph(configured))
+    report.write(output, results, details, inputs.values(), drawings, made, came)
 
 
 def rulegraph(configured):

@@ -1,4 +1,4 @@
-"""Take up a study that was broken off: see to jobs that still run, unlock, go on.
+"""Resume a study that was interrupted: see to jobs that still run, unlock, go on.
 
     python workflow/scripts/resume.py [--directory STUDY] [--cancel] [SNAKEMAKE ARGUMENTS]
 
@@ -60,7 +60,7 @@ def _stop(holder):
 
 
 def main(study, configured, cancel, arguments, poll=POLL_SECONDS):
-    """Returns the exit status of snakemake; 2 if the study is not to be taken up.
+    """Returns the exit status of snakemake; 2 if the study is not to be resumed.
 
     Args:
         study: its directory.

@@ -17,6 +17,11 @@ import watch
 from lorastudy.jobs import attempts, logs, progress
 from lorastudy.study import configuration, grid
 from lorastudy.study.settings import REPOSITORY
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
 
 LOG = Path("logs", "snakemake.log")
 VERDICTS = (Path("paper_tables", "claims.csv"), Path("paper_tables", "questions.csv"))
@@ -38,8 +43,6 @@ def main(directory, configured, arguments):
     Args:
         configured: ``configuration.Configuration``.
     """
-    from rich.console import Console
-
     console = Console(highlight=False)
     study = watch.study_in(directory, configured)
     os.chdir(directory)
@@ -79,8 +82,6 @@ def main(directory, configured, arguments):
 
 def follow(console, study, process):
     """Show the study until ``process`` ends: again and again in a terminal, else a line whenever more is done."""
-    from rich.live import Live
-
     cells = grid.cells(study.grid)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
@@ -113,10 +114,6 @@ def verdicts(paths):
     Args:
         paths: their CSV files. Claims that the study has no cells for are only counted.
     """
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     rows = []
     for path in filter(Path.exists, paths):  # a study that is not about the paper has no claims
         with path.open(encoding="utf-8", newline="") as file:

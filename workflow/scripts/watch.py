@@ -10,6 +10,11 @@ from pathlib import Path
 
 from lorastudy.jobs import logs, progress
 from lorastudy.study import configuration, grid, settings
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 NEWEST = 5  # finished cells that are listed
 BAR = 60  # characters
@@ -43,9 +48,6 @@ def study_in(directory, configured):
 
 
 def watch(study, once, every):
-    from rich.console import Console
-    from rich.live import Live
-
     console = Console()
     cells = grid.cells(study.grid)
     if once or not console.is_terminal:
@@ -81,9 +83,6 @@ def view(study, found, steps=None):
     Args:
         steps: done and planned steps of the workflow, where they are known.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     counts = Counter(state.phase for state in found)
     head = Text(f"{study.study.name}  ", "bold")
     head.append(f"{over(found)} of {len(found)} cells", "default")
@@ -114,9 +113,6 @@ def view(study, found, steps=None):
 
 
 def running_table(running):
-    from rich import box
-    from rich.table import Table
-
     elsewhere = {state.place for state in running} != {platform.node()}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("cell", "phase"):
@@ -140,7 +136,6 @@ def running_table(running):
 
 def finished_lines(done):
     """The cells that were finished last."""
-    from rich.text import Text
 
     def when(state):
         return Path("results", "cells", state.cell, "metrics.json").stat().st_mtime
@@ -152,8 +147,6 @@ def finished_lines(done):
 
 def waiting_lines(waiting):
     """Waiting cells that have something already; the others are only counted, above."""
-    from rich.text import Text
-
     lines = [Text(f"  {state.cell}  {state.note}", "dim") for state in waiting if state.note]
     return [Text(), Text("waiting, with something to go on from", "dim"), *lines] if lines else []
 

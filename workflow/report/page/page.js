@@ -2,7 +2,7 @@
 (() => {
   const $ = (selector, from = document) => from.querySelector(selector);
   const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
-  const study = JSON.parse($("#study").textContent);
+  const [study, texts] = ["#study", "#texts"].map((place) => JSON.parse($(place).textContent));
   const SVG = "http://www.w3.org/2000/svg";
 
   /** Element with attributes and children. Text is always set as text, never as markup. */
@@ -274,6 +274,11 @@
     return make("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, ...content);
   }
 
+  function textOf(id) {
+    if (texts === null) return "(the texts are not in this page)";
+    return texts[id] ?? "(the text is not among the present test texts)";
+  }
+
   function errors(list) {
     if (!list.length) return make("p", {}, "None: every prediction is right.");
     const items = list.map(([text, truth, prediction, probability]) =>
@@ -281,7 +286,7 @@
         "li",
         {},
         make("p", { class: "small" }, make("b", {}, className(prediction)), ` predicted with probability ${probability.toFixed(3)}, true is `, make("b", {}, className(truth))),
-        make("blockquote", { dir: "auto" }, shared(text)),
+        make("blockquote", { dir: "auto" }, textOf(text)),
       ),
     );
     return make("ol", { class: "errors" }, ...items);

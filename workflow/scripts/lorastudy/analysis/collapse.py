@@ -7,6 +7,8 @@ stands beside them.
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 from lorastudy.statistics import proportions
 
 COLLAPSED = "collapsed"
@@ -20,8 +22,6 @@ def find(summary):
     Wilson interval, and below the median run of the study beyond what its texts explain. A study of which most runs end at
     chance has no collapse: it has not learned.
     """
-    import pandas as pd
-
     ran = summary.kind.eq("cell") & summary.status.isin(RAN) & summary.accuracy.notna()
     found = pd.Series(False, summary.index)
     middle = summary.accuracy[ran].astype(float).median()

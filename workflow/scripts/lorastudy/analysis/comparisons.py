@@ -7,6 +7,8 @@ p values are corrected for their number within a family (and within its groups, 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet
 
 from lorastudy.analysis import collapse, contrasts, scatter, tuning
 from lorastudy.analysis.claims import measuring
@@ -62,8 +64,6 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
         averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
         counts those at chance, and ``difference_all`` is the difference with them.
     """
-    import pandas as pd
-
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
     parts = []
@@ -91,8 +91,6 @@ def measure(wanted, table, scores, statistics, point=("r", "alpha")):
         statistics: the configuration's block of that name.
         point: the columns whose values make a point of the layout that shares its variance.
     """
-    import pandas as pd
-
     of_runs = {metric: scatter.fit(table, values, point) for metric, values in scores.items()}
     rows = [
         row
@@ -117,8 +115,6 @@ def read(summary, study_directory="."):
     Raises:
         ComparisonError: two results are not on the same texts.
     """
-    import pyarrow.parquet
-
     first, scores = None, {name: {} for name in METRICS}
     for row in summary[summary.status.isin(collapse.RAN)].itertuples():
         directory = layout.result(row.id, row.kind, study_directory)

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.analysis import collapse, tuning
 from lorastudy.statistics import paired
@@ -65,8 +66,6 @@ def points(cells):
         data frame with ``tuning.POINT``, ``learning_rate``, ``point`` (the cells' id without the seed) and ``runs``
         (``Runs``), in the order of the grid.
     """
-    import pandas as pd
-
     rows = []
     for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
         rows.append(dict(zip([*tuning.POINT, "learning_rate"], key, strict=True)) | _point(group))
@@ -230,8 +229,6 @@ def _group(line, common):
 
 
 def as_baseline(name):
-    import pandas as pd
-
     return pd.Series({"point": name, "runs": {None: name}})
 
 

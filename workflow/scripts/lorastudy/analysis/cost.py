@@ -9,6 +9,8 @@ GPU did: time by ``gpu_processes`` (that of evaluation too, where it is not read
 (``energy``).
 """
 
+import pandas as pd
+
 from lorastudy.analysis import collapse
 from lorastudy.study.grid import METHODS
 
@@ -38,8 +40,6 @@ def table(summary, cost):
         Data frame with ``COLUMNS``, ``energy_source`` (measured, estimated, or why there is none) and the index of
         ``summary``. ``hours`` are those of ``hours``; ``money`` is in ``cost["currency"]``.
     """
-    import pandas as pd
-
     done = summary[summary.status.isin([*collapse.RAN, "diverged"])]
     frame = done[COLUMNS[:9]].assign(hours=hours(done))
     measured = done.energy_kwh.astype("Float64")
@@ -59,8 +59,6 @@ def table(summary, cost):
 
 
 def _times(amount, factor, scale):
-    import pandas as pd
-
     return pd.Series(pd.NA, amount.index, dtype="Float64") if factor is None else amount * factor * scale
 
 
@@ -71,8 +69,6 @@ def totals(table):
         Data frame with the columns ``of``, ``results`` (how many), ``AMOUNTS`` and ``<amount>_known``: over how many
         of the results the sum goes. A sum over none is empty, not 0.
     """
-    import pandas as pd
-
     groups = [(name, table[table.method == name]) for name in METHODS]
     groups += [("base model", table[table.kind == "baseline"]), ("study", table)]
     rows = []

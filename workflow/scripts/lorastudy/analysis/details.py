@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.analysis import collapse
 from lorastudy.study import layout, records
 
@@ -31,8 +33,9 @@ def build(summary, study_directory="."):
 
     - ``card``: the data card; None where the data is not there any more,
     - ``shared``: list of values,
-    - ``results``: id → ``provenance`` (name → place in ``shared``) and ``errors`` (text as its place in ``shared``, true
-      and predicted class, probability of the prediction; most confident first), of all that have finished or diverged.
+    - ``results``: id → ``provenance`` (name → place in ``shared``) and ``errors`` (id of the text, true and predicted
+      class, probability of the prediction; most confident first), of all that have finished or diverged,
+    - ``texts``: id → text of those errors; None where the test texts are not there. Nothing else here holds a text.
 
     Args:
         summary: data frame of ``summary.build``.
@@ -45,20 +48,20 @@ def build(summary, study_directory="."):
         made = records.read_json(record if record.exists() else directory / "metrics.json")["provenance"]
         results[row.id] = {
             "provenance": {name: shared.put(value) for name, value in made.items()},
-            "errors": errors(directory / "predictions.parquet", texts, shared),
+            "errors": errors(directory / "predictions.parquet"),
         }
+    named = sorted({name for result in results.values() for name, *_ in result["errors"]})
     card = study / layout.CARD
     return {
         "card": records.read_json(card) if card.exists() else None,
         "shared": shared.values,
         "results": results,
+        "texts": None if texts is None else {name: _excerpt(texts[name]) for name in named if name in texts},
     }
 
 
 def _test_texts(study):
     """Id → text of the test texts; None where the split is not there."""
-    import pandas as pd
-
     path = study / layout.TEST
     if not path.exists():
         return None
@@ -66,16 +69,12 @@ def _test_texts(study):
     return dict(zip(frame.id, frame.text))
 
 
-def errors(path, texts, shared):
-    """The wrong predictions with the highest probability, as (text, true, predicted, probability), best first.
+def errors(path):
+    """The wrong predictions with the highest probability, as (id of the text, true, predicted, probability), best first.
 
     Args:
         path: predictions of a result.
-        texts: id → text; None where they are not there.
-        shared: ``Shared``, which the texts are put into.
     """
-    import pandas as pd
-
     if not path.exists():
         return []
     frame = pd.read_parquet(path)
@@ -85,13 +84,9 @@ def errors(path, texts, shared):
     wrong = wrong.assign(probability=wrong.filter(like="probability_").max(axis=1))
     wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(ERRORS)
     return [
-        [shared.put(_excerpt(None if texts is None else texts.get(row.id))), int(row.label), int(row.prediction),
-         round(float(row.probability), 4)]
-        for row in wrong.itertuples()
-    ]  # fmt: skip
+        [row.id, int(row.label), int(row.prediction), round(float(row.probability), 4)] for row in wrong.itertuples()
+    ]
 
 
 def _excerpt(text):
-    if text is None:
-        return "(the text is not among the present test texts)"
     return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}… ({len(text):,} characters in all)"

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+
 from lorastudy.analysis import collapse, comparisons, scatter, tuning
 from lorastudy.statistics import metrics, paired
 from lorastudy.study import layout
@@ -20,7 +23,7 @@ WHOLE = ["r", "seeds", "seeds_planned", "collapsed", "n_test"]
 
 
 def build(summary, study_directory="."):
-    """One row a point and view (``tuning.views``), in the order of the grid.
+    """One row per point and view (``tuning.views``), in the order of the grid.
 
     Scores are means over the seeds whose runs learned. Of one seed, the interval is the bootstrap's over the test texts;
     of two, it is over the texts for these runs; of more, it covers seeds and texts (``paired.estimate``) within what
@@ -31,8 +34,6 @@ def build(summary, study_directory="."):
     Returns:
         data frame with the columns ``COLUMNS``.
     """
-    import pandas as pd
-
     rows = []
     for view, cells in tuning.views(summary).items():
         for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
@@ -57,8 +58,6 @@ def build(summary, study_directory="."):
 def _scores(runs, study_directory):
     if len(runs) == 1:
         return runs.iloc[0][SCORES].to_dict()
-    import numpy as np
-    import pandas as pd
 
     values = []
     for name in runs.id:

@@ -59,7 +59,7 @@ def _processes(cells):
     return cells.gpu_processes.astype("Float64").fillna(1)
 
 
-def crowd(cells):
+def processes_per_gpu(cells):
     """How many processes were on the GPU of each of these cells at once, as "4 to 20"; None where each had it alone."""
     counts = _processes(cells)
     if not len(counts) or counts.max() <= 1:
@@ -78,7 +78,7 @@ def ratio(cells, column):
     value = float(np.exp(of_condition.mean())) if len(of_condition) else np.nan
     count, seeds = len(of_condition), int(pairs.seed.nunique())
     if column in TIMES and count and not pairs.alone.any():
-        shared = crowd(cells[cells.status.isin(collapse.RAN)])
+        shared = processes_per_gpu(cells[cells.status.isin(collapse.RAN)])
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds, shared)
     if count < 2:
         return Ratio(value, np.nan, np.nan, np.nan, count, seeds)

@@ -5,6 +5,7 @@ others' (at a high alpha some runs half fail) is unstable: its (r, alpha) has no
 comparison with it has the variance of its own seeds.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,8 +165,6 @@ def _mean(values, axis):
 
 
 def _median(values, axis):
-    import warnings
-
     with warnings.catch_warnings():  # where nothing has run there is no median, and nothing to take it from
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nan_to_num(np.nanmedian(values, axis=axis, keepdims=True))

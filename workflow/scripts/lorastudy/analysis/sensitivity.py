@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from lorastudy.analysis import comparisons, contrasts, scatter, tuning
 from lorastudy.statistics import components, equivalence, paired, power
@@ -74,8 +76,6 @@ class Row:
 
 def default(path=DEFAULT):
     """The ``Variances`` that hold until a study has its own."""
-    import yaml
-
     stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     return Variances(**{name: stated[name] for name in ("runs", "texts", "both", "source")})
 
@@ -159,8 +159,6 @@ def plan(of_grid, lines, variances, seeds, texts):
 
 def planned(of_grid, seeds):
     """The points of a grid (``contrasts.points``) as if all had finished with so many seeds."""
-    import pandas as pd
-
     cells = [
         {**cell.as_dict(), "scaling": cell.scaling, "learning_rate": 0.0, "status": "finished"} | {"seed": seed, "id": f"{cell.id}_s{seed}"}
         for cell in grid.cells(replace(of_grid, seeds=(0,), learning_rates=())).values()

@@ -1,7 +1,9 @@
-"""The study in one table: a row a cell and one a baseline, whatever became of it; and what tables and figures read."""
+"""The study in one table: a row per cell and one per baseline, whatever became of it; and what tables and figures read."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from lorastudy.analysis import collapse
 from lorastudy.analysis import comparisons as of_comparisons
@@ -44,9 +46,9 @@ class Results:
     """All that tables, figures and the report are made from.
 
     Attributes:
-        summary: data frame with the columns ``COLUMNS``, a row a cell or control (in the grid's order) and one a
+        summary: data frame with the columns ``COLUMNS``, a row per cell or control (in the grid's order) and one per
             baseline (last).
-        points: data frame of ``points.build``: a row a point of the grid, over its seeds.
+        points: data frame of ``points.build``: a row per point of the grid, over its seeds.
         comparisons: data frame of paired comparisons on the same texts.
         curves: data frame, the training logs of all cells one below the other, with the cell's ``id`` in front.
         confusion: id → confusion matrix (list of rows, rows true), of all that have one.
@@ -54,10 +56,10 @@ class Results:
         settings: the configuration's blocks that tables and figures depend on, by name.
     """
 
-    summary: "pd.DataFrame"  # noqa: F821
-    points: "pd.DataFrame"  # noqa: F821
-    comparisons: "pd.DataFrame"  # noqa: F821
-    curves: "pd.DataFrame"  # noqa: F821
+    summary: "pd.DataFrame"
+    points: "pd.DataFrame"
+    comparisons: "pd.DataFrame"
+    curves: "pd.DataFrame"
     confusion: dict
     classes: tuple
     settings: dict
@@ -88,8 +90,6 @@ def load(summary, points, comparisons, curves, confusion, settings):
     Raises:
         ResultsError: another version of this pipeline wrote them.
     """
-    import pandas as pd
-
     matrices = records.read_json(confusion)
     if matrices.keys() != {"classes", "counts"}:
         raise ResultsError(_REMADE.format(path=confusion, lack="names of the classes"))
@@ -123,8 +123,6 @@ def _of_adapters(block):
 
 def _table(path, columns, whole, text=()):
     """A CSV that has all of ``columns``, those in ``whole`` of integers, those in ``text`` of strings."""
-    import pandas as pd
-
     frame = pd.read_csv(path, dtype=dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "str"))
     if lost := [column for column in columns if column not in frame]:
         raise ResultsError(_REMADE.format(path=path, lack=f"column `{lost[0]}`"))
@@ -141,8 +139,6 @@ def build(cells, specs, study_directory="."):
         cells: the grid's cells by id.
         specs: what defines the result of each cell and baseline by id, as its record says it.
     """
-    import pandas as pd
-
     rows = [_cell_row(cell, specs[name], Path(study_directory)) for name, cell in cells.items()]
     rows += [_baseline_row(name, specs[name], Path(study_directory)) for name in BASELINES]
     summary = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64") | {"reason": object})
@@ -223,8 +219,6 @@ def _difference(one, other, path=""):
 
 def curves(summary, study_directory="."):
     """Training logs of all cells of the summary that have one, as a data frame."""
-    import pandas as pd
-
     parts = []
     for name in summary.id[summary.kind.ne("baseline") & summary.status.isin([*collapse.RAN, "diverged"])]:
         part = pd.read_csv(layout.cell(name, study_directory) / "training_log.csv")

@@ -4,6 +4,8 @@ A point is a cell but for its seed and its learning rate: one place of the grid.
 the validation texts alone; the test texts have no part in it.
 """
 
+import pandas as pd
+
 from lorastudy.analysis import collapse
 
 POINT = ["method", "targets", "r", "alpha", "scaling"]
@@ -65,8 +67,6 @@ def at_edge(summary):
         data frame with the columns ``POINT``, ``learning_rate`` (chosen), ``side`` (``lowest`` or ``highest``) and
         ``beyond``, the next rate of a geometric series: as far from the last as that from the one before.
     """
-    import pandas as pd
-
     cells = summary[summary.kind.eq("cell")]
     tried = cells.groupby(POINT, sort=False, dropna=False).learning_rate.unique().map(sorted)
     with_result = cells[cells.status.eq("finished") & cells.validation_accuracy.notna()]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
 
 from lorastudy.inputs.families import AMPERE
 
@@ -21,8 +22,6 @@ PASSED_OVER = frozenset({"position_ids", "use_cache", "output_attentions", "outp
 
 def register():
     """Make ``attn_implementation="packed"`` known to transformers. Calling it twice does no harm."""
-    from transformers import AttentionInterface
-
     AttentionInterface.register(NAME, packed_attention)
 
 
@@ -102,10 +101,10 @@ class _Rows:
     """
 
     def __init__(self, boundaries, longest):
-        place = boundaries.device
+        device = boundaries.device
         self.lengths, self.longest = boundaries.diff().long(), longest
-        self.rows = torch.repeat_interleave(torch.arange(len(self.lengths), device=place), self.lengths)
-        self.columns = torch.arange(len(self.rows), device=place) - (boundaries[:-1] - boundaries[0]).long()[self.rows]
+        self.rows = torch.repeat_interleave(torch.arange(len(self.lengths), device=device), self.lengths)
+        self.columns = torch.arange(len(self.rows), device=device) - (boundaries[:-1] - boundaries[0]).long()[self.rows]
 
     def spread(self, states):
         """(T, heads, width) → (n, heads, longest, width), float32."""

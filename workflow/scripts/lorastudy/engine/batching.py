@@ -54,9 +54,9 @@ class Frame:
         self.tokens, self.texts = tokens, texts
         sizes = {"ids": tokens, "positions": tokens, "keys": 2 * tokens}
         sizes |= {"boundaries": texts + 1, "labels": texts, "share": 1}
-        self.places, self.size = {}, 0
+        self.slices, self.size = {}, 0
         for name, size in sizes.items():
-            self.places[name] = slice(self.size, self.size + size)
+            self.slices[name] = slice(self.size, self.size + size)
             self.size += size
 
     def fill(self, texts, labels=None, keys=None, share=1):
@@ -76,15 +76,15 @@ class Frame:
         boundaries = np.full(self.texts + 1, self.tokens)
         boundaries[0], boundaries[1 : len(texts) + 1] = 0, np.cumsum(lengths)
         if texts:
-            numbers[self.places["ids"]][:filled] = np.concatenate([np.asarray(text, dtype=np.int32) for text in texts])
-        numbers[self.places["positions"]] = np.arange(self.tokens) - np.repeat(boundaries[:-1], np.diff(boundaries))
-        numbers[self.places["boundaries"]] = boundaries
-        numbers[self.places["labels"]] = IGNORED
+            numbers[self.slices["ids"]][:filled] = np.concatenate([np.asarray(text, dtype=np.int32) for text in texts])
+        numbers[self.slices["positions"]] = np.arange(self.tokens) - np.repeat(boundaries[:-1], np.diff(boundaries))
+        numbers[self.slices["boundaries"]] = boundaries
+        numbers[self.slices["labels"]] = IGNORED
         if labels is not None:
-            numbers[self.places["labels"]][: len(texts)] = labels
+            numbers[self.slices["labels"]][: len(texts)] = labels
         if keys is not None:
-            numbers[self.places["keys"]].reshape(2, -1)[:, :filled] = keys
-        numbers[self.places["share"]] = share
+            numbers[self.slices["keys"]].reshape(2, -1)[:, :filled] = keys
+        numbers[self.slices["share"]] = share
         return numbers
 
     def read(self, numbers, max_length, keys=True):
@@ -94,7 +94,7 @@ class Frame:
             max_length: tokens of the longest text, at least.
             keys: whether it has any.
         """
-        parts = {name: numbers[place] for name, place in self.places.items()}
+        parts = {name: numbers[part] for name, part in self.slices.items()}
         return Pack(
             input_ids=parts["ids"].long()[None],
             position_ids=parts["positions"].long()[None],

@@ -67,28 +67,30 @@ def _of(model):
 
 def _obstacle(decoder, modules):
     """Why this decoder cannot be computed here, in a few words; None if it can."""
+    return next(_obstacles(decoder, modules), None)
+
+
+def _obstacles(decoder, modules):
+    """Everything that stands in the way; each is looked for only where those before it are absent."""
     if decoder.config.model_type not in families.FUSED:
-        return f"{type(decoder).__name__} is built otherwise than a Llama"
+        yield f"{type(decoder).__name__} is built otherwise than a Llama"
     if decoder.config.hidden_act not in {"silu", "swish"}:
-        return f"its activation is {decoder.config.hidden_act}"
+        yield f"its activation is {decoder.config.hidden_act}"
     if decoder.device.type == "cuda" and torch.cuda.get_device_capability(decoder.device) < families.AMPERE:
-        return f"{torch.cuda.get_device_name(decoder.device)} is older than the kernels are for"
+        yield f"{torch.cuda.get_device_name(decoder.device)} is older than the kernels are for"
     for layer in decoder.layers:
         q, k, v, *_, gate, up, _ = (getattr(module, "base_layer", module) for module in _projections(layer))
         if any(len({linear.bias is None for linear in group}) > 1 for group in ([q, k, v], [gate, up])):
-            return "some of its projections have biases and others have none"
+            yield "some of its projections have biases and others have none"
     for module in modules:
         base = getattr(module, "base_layer", module)
         if type(base).__name__ not in {"Linear", "Linear4bit"}:
-            return f"its projections are {type(base).__name__}"
-        if any(
-            getattr(part, "p", 0) and not isinstance(part, Dropout)
-            for part in projections.parts(module, "lora_dropout")
-        ):
-            return "the masks of its adapters' dropout are drawn and not computed"
+            yield f"its projections are {type(base).__name__}"
+        dropouts = projections.parts(module, "lora_dropout")
+        if any(getattr(part, "p", 0) and not isinstance(part, Dropout) for part in dropouts):
+            yield "the masks of its adapters' dropout are drawn and not computed"
         if len(projections.parts(module, "lora_A")) > 1 or getattr(module, "merged", False):
-            return "it has several adapters or merged ones"
-    return None
+            yield "it has several adapters or merged ones"
 
 
 def _projections(layer):

@@ -6,6 +6,7 @@ energy and of its time, so that the parts add up to the GPU's own; what each of 
 
 import time
 
+import pynvml
 import torch
 
 EVERY = 5.0  # seconds: the driver takes milliseconds to list a GPU's processes, which is nothing for every step
@@ -26,15 +27,11 @@ class Meter:
             self.reason = "no GPU"
             return
         try:
-            import pynvml
-
             pynvml.nvmlInit()
             # by its UUID: CUDA_VISIBLE_DEVICES renumbers devices for CUDA, not for NVML
             identity = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
             self.handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
             self.begun = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
-        except ImportError:
-            self.reason = "the package nvidia-ml-py is not installed"
         except pynvml.NVMLError as fault:
             self.handle, self.reason = None, f"the GPU's energy counter cannot be read: {fault}"
 
@@ -42,8 +39,6 @@ class Meter:
         """Energy since the meter was made, of the whole GPU; None without a counter."""
         if self.handle is None:
             return None
-        import pynvml
-
         return (pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) - self.begun) / 1000
 
     def processes(self):
@@ -52,8 +47,6 @@ class Meter:
         if self.handle is None or (self.asked is not None and time.monotonic() < self.asked + EVERY):
             return None
         self.asked = time.monotonic()
-        import pynvml
-
         try:
             return max(1, len(pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)))
         except pynvml.NVMLError:

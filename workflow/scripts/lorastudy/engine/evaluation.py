@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import torch
+from scipy.special import softmax as normalised
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
@@ -95,7 +96,7 @@ def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length,
 
 def _over_packs(texts, tokens_a_pack, compute):
     """Apply ``compute`` (pack → (texts of the pack, columns)) to all texts, long ones first, results in their order."""
-    place = base_model.device()
+    device = base_model.device()
     lengths = [len(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: (-lengths[i], i))
     groups, filled = [], 0
@@ -106,12 +107,12 @@ def _over_packs(texts, tokens_a_pack, compute):
         groups[-1].append(index)
         filled += lengths[index]
     results = [None] * len(groups)
-    if place.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # the peak of this and not of a training before it
     begun = time.monotonic()
     with torch.inference_mode():
         for number, group in enumerate(groups):
-            results[number] = compute(batching.pack([texts[i] for i in group], place)).float().cpu().numpy()
+            results[number] = compute(batching.pack([texts[i] for i in group], device)).float().cpu().numpy()
             log.info("evaluated %d of %d packs, %.1f s", number + 1, len(groups), time.monotonic() - begun)
     seconds = time.monotonic() - begun
     values = np.empty((len(texts), results[0].shape[1]))
@@ -125,6 +126,4 @@ def _over_packs(texts, tokens_a_pack, compute):
 
 
 def softmax(scores):
-    from scipy.special import softmax as normalised
-
     return normalised(np.asarray(scores, dtype=np.float64), axis=1)

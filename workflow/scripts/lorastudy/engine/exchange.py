@@ -8,6 +8,8 @@ parts are linear, so that their sum is a plain head, W + scale B A, which is wha
 import json
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from lorastudy.engine.model import HEAD
 from lorastudy.study import records
 
@@ -22,8 +24,6 @@ def write(adapter, output):
 
     The result is of task type ``SEQ_CLS`` with the head whole and in float32; it predicts what the cell does.
     """
-    from safetensors.torch import load_file, save_file
-
     config = records.read_json(Path(adapter) / "adapter_config.json")
     tensors = load_file(Path(adapter) / "adapter_model.safetensors")
     if f"{PREFIX}base_layer.weight" in tensors:

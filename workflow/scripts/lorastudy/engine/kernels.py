@@ -4,7 +4,7 @@ On a GPU these are Triton kernels (``triton_kernels``); on a CPU the same arithm
 what the kernels are tested against. Rounding follows transformers' Llama: a norm rounds before its weight, a gate
 before its product; everything else is in float32 until it is stored.
 
-All tensors are two-dimensional, rows contiguous, one row a token.
+All tensors are two-dimensional, rows contiguous, one row per token.
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ full fine-tuning by transformers'.
 """
 
 import torch
+from peft import AdaLoraConfig, LoraConfig
 
 from lorastudy.inputs import linear_layers
 from lorastudy.study.grid import ADALORA_STEPS, HEAD_ALONE
@@ -32,8 +33,6 @@ def peft_config(cell, lora, decoder):
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    from peft import AdaLoraConfig, LoraConfig
-
     if cell.method == HEAD_ALONE:
         return LoraConfig(target_modules=NO_MODULES, modules_to_save=[HEAD], task_type="SEQ_CLS")
     chosen = linear_layers.targeted(decoder, cell.targets, cell.modules)
@@ -95,7 +94,7 @@ class Allocation:
         pattern = self.config.rank_pattern or {}
         return kept | {f"adalora.rank_pattern.{name}": torch.tensor(kept_ranks) for name, kept_ranks in pattern.items()}
 
-    def restore(self, tensors, place):
+    def restore(self, tensors, device):
         """Undo of ``tensors``."""
         allocator = self.model.rankallocator
         allocator.reset_ipt()
@@ -106,5 +105,5 @@ class Allocation:
             if kind == "rank_pattern":
                 self.config.rank_pattern = (self.config.rank_pattern or {}) | {parameter: tensor.tolist()}
             else:
-                getattr(allocator, kind)[parameter] = tensor.clone().to(place)
+                getattr(allocator, kind)[parameter] = tensor.clone().to(device)
                 allocator.ipt[parameter] = allocator.exp_avg_ipt[parameter]  # overwritten before it is read

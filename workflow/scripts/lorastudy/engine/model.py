@@ -4,14 +4,21 @@ import logging
 from pathlib import Path
 
 import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
 
-from lorastudy.engine import attention, decoder, deferred, dropout, methods
+from lorastudy.engine import attention, decoder, dropout, methods
 from lorastudy.inputs import base_model, linear_layers
 from lorastudy.study import records
 from lorastudy.study.grid import FULL
-
-with deferred.compilation():
-    import bitsandbytes  # noqa: F401 - before PEFT, which would import it
 
 HEAD = linear_layers.HEAD
 
@@ -31,8 +38,6 @@ def load_classifier(directory, classes, dtype, seed, on=None):
     Returns:
         transformers ``…ForSequenceClassification`` with packed attention.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     config = _configuration(directory, num_labels=classes)
     if config.pad_token_id is None:
         # Nothing here is ever padded, but whoever loads the adapter with plain transformers needs one.
@@ -52,8 +57,6 @@ def load_language_model(directory, dtype, on=None):
     Raises:
         base_model.ModelError: it has none.
     """
-    from transformers import AutoModelForCausalLM
-
     return _load(AutoModelForCausalLM, directory, _configuration(directory), dtype, on).eval()
 
 
@@ -63,8 +66,6 @@ def _configuration(directory, **changes):
     Its own dropout is off: the base is frozen, and a result must not depend on how texts are packed. A padding token
     beyond the embedding, which transformers would not load, is none.
     """
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(directory, **changes)
     for key, value in config.to_dict().items():
         if "drop" in key and isinstance(value, (int, float)) and value:
@@ -116,8 +117,6 @@ def quantize(directory, output, dtype):
     Args:
         dtype: name of the number format that the weights are expanded to in computation.
     """
-    from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
-
     base_model.require_format(dtype)
     size = sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
     base_model.require_space(output, size // 2, "the quantized model")
@@ -157,8 +156,6 @@ def add_adapters(model, cell, lora, seed=None, *, fused=True):
     Raises:
         base_model.ModelError: the model has not the modules that the target set names.
     """
-    from peft import get_peft_model
-
     torch.manual_seed(cell.seed if seed is None else seed)
     if cell.method == FULL:
         decoder.use_plain(model)
@@ -172,8 +169,6 @@ def add_adapters(model, cell, lora, seed=None, *, fused=True):
 
 def load_adapters(model, directory):
     """Put what a cell saved on a classifier of ``load_classifier``; same logits as when it was saved."""
-    from peft import PeftModel
-
     if not Path(directory, "adapter_config.json").exists():
         return _load_weights(model, directory)
     peft_model = PeftModel.from_pretrained(model, directory, autocast_adapter_dtype=False)
@@ -184,8 +179,6 @@ def load_adapters(model, directory):
 
 def _load_weights(model, directory):
     """Weights of a whole classifier, as full fine-tuning leaves them, in place of a model's own."""
-    from safetensors.torch import load_file
-
     missing = set(model.state_dict())
     for file in sorted(Path(directory).glob("*.safetensors")):
         tensors = load_file(file)
@@ -208,6 +201,8 @@ def save_adapters(peft_model, directory, base):
     for config in peft_model.peft_config.values():
         config.base_model_name_or_path = base["name"]
         config.revision = base["revision"]
+        if isinstance(config.target_modules, set):  # else written in any order
+            config.target_modules = sorted(config.target_modules)
     compute = _adapters_compute_in(peft_model)
     # copies, because training holds all that it trains in one tensor
     state = {
@@ -246,7 +241,6 @@ def _compute_dtype(model):
 def _adapters_compute_in(peft_model):
     """Number format that adapters enter the computation in. AdaLoRA's stay float32, since their ranks are scored by the
     parameters and gradients themselves."""
-
     return torch.float32 if methods.adaptive(peft_model) else _compute_dtype(peft_model)
 
 
@@ -329,7 +323,6 @@ def count_parameters(architecture, classes, cell, lora):
     Returns:
         (trainable, all), as PEFT counts: adapters and both copies of the head are in ``all``.
     """
-
     model = linear_layers.build(architecture, classes).requires_grad_(False)
     with torch.device("meta"):
         return trainable(add_adapters(model, cell, lora, fused=False))

@@ -3,6 +3,8 @@
 import math
 
 import torch
+from bitsandbytes.optim import AdamW8bit
+from transformers import get_scheduler
 
 from lorastudy.engine import methods, model
 
@@ -23,8 +25,6 @@ class Optimizer:
     """
 
     def __init__(self, peft_model, training, steps):
-        from transformers import get_scheduler
-
         self.parameters = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
         self.masters, self.flat = {}, {}
         for kind, of_head in (("adapters", False), ("head", True)):
@@ -37,8 +37,6 @@ class Optimizer:
         groups = [{"params": [flat]} for flat in self.flat.values()]
         self.in_8_bits = training.optimizer == "adamw_8bit"
         if self.in_8_bits:
-            from bitsandbytes.optim import AdamW8bit
-
             self.adamw = AdamW8bit(groups, weight_decay=training.weight_decay)
         else:
             self.adamw = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
@@ -50,19 +48,19 @@ class Optimizer:
 
     def _flatten(self, parameters):
         """One float32 tensor of all values, with one of all gradients; masters become parts of it."""
-        places, size = {}, 0
+        slices, size = {}, 0
         for name, p in parameters.items():
-            places[name] = slice(size, size + p.numel())
+            slices[name] = slice(size, size + p.numel())
             size += -(-p.numel() // ALIGNMENT) * ALIGNMENT
-        place = next(iter(parameters.values())).device
-        flat = torch.nn.Parameter(torch.zeros(size, device=place))
+        device = next(iter(parameters.values())).device
+        flat = torch.nn.Parameter(torch.zeros(size, device=device))
         flat.grad = torch.zeros_like(flat)
         for name, p in parameters.items():
-            part = flat.detach()[places[name]].view(p.shape)
+            part = flat.detach()[slices[name]].view(p.shape)
             part.copy_(p.detach())
             self.masters[name] = p if p.dtype == torch.float32 else torch.nn.Parameter(part)
             self.masters[name].data = part
-            self.masters[name].grad = flat.grad[places[name]].view(p.shape)
+            self.masters[name].grad = flat.grad[slices[name]].view(p.shape)
         return flat
 
     def _copies(self):

@@ -30,7 +30,7 @@ class ParallelError(StudyError):
     """Processes of a cell that ended with a fault."""
 
 
-def place():
+def rank_and_size():
     """(number of this process, number of processes)."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -128,7 +128,7 @@ def _wait(children):
 def _child(script, arguments):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if place()[0]:
+    if rank_and_size()[0]:
         logging.getLogger("lorastudy").setLevel(logging.WARNING)
     specification = importlib.util.spec_from_file_location("script", script)
     module = importlib.util.module_from_spec(specification)

@@ -83,14 +83,14 @@ class Recorded(Eager):
 
     def graph(self, tokens, texts):
         """The recorded pass for a micro-batch; None for one that was not to come."""
-        place = bisect_left(self.sizes, tokens + 1)
-        if place == len(self.sizes) or tokens < self.next_lower[self.sizes[place]] - 1 or texts >= self.texts:
+        index = bisect_left(self.sizes, tokens + 1)
+        if index == len(self.sizes) or tokens < self.next_lower[self.sizes[index]] - 1 or texts >= self.texts:
             return None
         # the largest first, so that all others fit into its memory
-        for size in [self.sizes[-1]] * (not self.graphs) + [self.sizes[place]]:
+        for size in [self.sizes[-1]] * (not self.graphs) + [self.sizes[index]]:
             if size not in self.graphs:
                 self.graphs[size] = self.record(size)
-        return self.graphs[self.sizes[place]]
+        return self.graphs[self.sizes[index]]
 
     def record(self, size):
         """Record a pass of so many tokens."""

@@ -1,6 +1,7 @@
 """The linear layers of a decoder that read the same input, with their adapters: one product forward, one backward."""
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 
 from lorastudy.engine import kernels
 from lorastudy.engine.dropout import Dropout
@@ -214,8 +215,6 @@ class Quantized:
 
     def expand(self, out):
         """Write all weights to ``out``, to the last bit as bitsandbytes expands them."""
-        from bitsandbytes.functional import dequantize_4bit
-
         if self.joined is not None:
             return kernels.expand(*self.joined, out)
         start = 0
@@ -263,11 +262,11 @@ class Rounded:
                 continue
             # of small factors one block-diagonal matrix makes one product of several
             block = rank <= BLOCK_RANK
-            place = first.parameters[0].device
+            device = first.parameters[0].device
             with torch.inference_mode(False):
-                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=place)
+                downs = torch.zeros(len(stacks), first.ranks, first.shape[1], dtype=dtype, device=device)
                 ups = torch.zeros(
-                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=place
+                    len(stacks), first.shape[0], first.ranks if block else rank, dtype=dtype, device=device
                 )
             for index, (columns, ranks) in enumerate(first.adapters):
                 self.parts.append((downs[:, ranks], [stack.parameters[2 * index] for stack in stacks]))

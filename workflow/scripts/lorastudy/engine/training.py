@@ -66,7 +66,7 @@ class Progress:
         joules: energy of the GPU, likewise; None where a part of the training had no meter.
         energy_reason: why there is no figure, or what it is besides this cell's own.
         gpu_processes: processes on the GPU, this one among them: mean of ``gpu_readings`` readings; None without any.
-        resumes: how often it was taken up from a checkpoint.
+        resumes: how often it went on from a checkpoint.
         micro_batch_tokens: the limit in force; lower than configured after running out of memory.
         checkpointed_layers: decoder layers that are computed again in the backward pass; likewise.
         rows: training log, one dictionary a logged step.
@@ -186,7 +186,7 @@ class Training:
         self.optimizer = Optimizer(peft_model, training, len(self.plan))
         self.progress = Progress(execution.micro_batch_tokens, execution.checkpointed_layers)
         self.device = next(iter(self.optimizer.parameters.values())).device
-        self.rank, self.processes = parallel.place()
+        self.rank, self.processes = parallel.rank_and_size()
         if checkpoints and (found := checkpoints.load()):
             self.restore(*found)
         model.set_training(peft_model, True)

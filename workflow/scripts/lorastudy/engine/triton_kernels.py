@@ -51,14 +51,14 @@ def _rotate(
     column = tl.arange(0, COLUMNS)[None, :]
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
     inside = (head < heads) & (column < HALF)
-    place = head * (2 * HALF) + column
-    first = tl.load(states + row * from_stride + place, mask=inside, other=0.0).to(tl.float32)
-    second = tl.load(states + row * from_stride + place + HALF, mask=inside, other=0.0).to(tl.float32)
+    offset = head * (2 * HALF) + column
+    first = tl.load(states + row * from_stride + offset, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(states + row * from_stride + offset + HALF, mask=inside, other=0.0).to(tl.float32)
     c = tl.load(cos + row * (2 * HALF) + column, mask=column < HALF, other=0.0).to(tl.float32)
     s = tl.load(sin + row * (2 * HALF) + column, mask=column < HALF, other=0.0).to(tl.float32) * SIGN
     kind = out.dtype.element_ty
-    tl.store(out + row * to_stride + place, (first * c - second * s).to(kind), mask=inside)
-    tl.store(out + row * to_stride + place + HALF, (second * c + first * s).to(kind), mask=inside)
+    tl.store(out + row * to_stride + offset, (first * c - second * s).to(kind), mask=inside)
+    tl.store(out + row * to_stride + offset + HALF, (second * c + first * s).to(kind), mask=inside)
 
 
 @triton.jit
@@ -102,8 +102,8 @@ def _low_rank(
     inner = tl.arange(0, RANK)
     present = (inner < rank)[None, :]
     a = tl.load(left + row[:, None] * left_stride + inner[None, :], mask=(row < tokens)[:, None] & present, other=0.0)
-    place = column.to(tl.int64)[None, :] * right_stride + inner[:, None] * right_step
-    b = tl.load(right + place, mask=(inner < rank)[:, None] & (column < columns)[None, :], other=0.0)
+    offset = column.to(tl.int64)[None, :] * right_stride + inner[:, None] * right_step
+    b = tl.load(right + offset, mask=(inner < rank)[:, None] & (column < columns)[None, :], other=0.0)
     return base + tl.dot(a, b, input_precision="ieee")
 
 
@@ -115,7 +115,7 @@ def _swiglu_adapted(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (row < tokens)[:, None] & (column < columns)[None, :]
-    place = row[:, None] * columns + column[None, :]
+    offset = row[:, None] * columns + column[None, :]
     both = gate_up + row[:, None] * (2 * columns) + column[None, :]
     gate = tl.load(both, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(both + columns, mask=inside, other=0.0).to(tl.float32)
@@ -123,7 +123,7 @@ def _swiglu_adapted(
     up = _low_rank(inner + rank, up_factor, up, row, column, 2 * rank, stride, step, tokens, columns, rank, RANK)
     kind = result.dtype.element_ty
     opened = (gate * tl.sigmoid(gate)).to(kind).to(tl.float32)
-    tl.store(result + place, (opened * up).to(kind), mask=inside)
+    tl.store(result + offset, (opened * up).to(kind), mask=inside)
 
 
 @triton.jit(do_not_specialize=["first_site", "second_site"])
@@ -136,9 +136,9 @@ def _swiglu_backward_adapted(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (row < tokens)[:, None] & (column < columns)[None, :]
-    place = row[:, None] * columns + column[None, :]
+    offset = row[:, None] * columns + column[None, :]
     both = row[:, None] * (2 * columns) + column[None, :]
-    outer = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
+    outer = tl.load(gradient + offset, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_up + both, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + both + columns, mask=inside, other=0.0).to(tl.float32)
     if ADAPTED:
@@ -171,7 +171,7 @@ def _swiglu_backward_adapted(
     tl.store(changes + both, (outer * up * sigmoid * (1 + gate * (1 - sigmoid))).to(kind), mask=inside)
     tl.store(changes + both + columns, (outer * opened).to(kind), mask=inside)
     if PRODUCT:
-        tl.store(product + place, (opened.to(kind).to(tl.float32) * up).to(kind), mask=inside)
+        tl.store(product + offset, (opened.to(kind).to(tl.float32) * up).to(kind), mask=inside)
 
 
 @triton.jit
@@ -181,8 +181,8 @@ def _expand(packed, code, scales, scale_code, outer_scales, offsets, out, blocks
     scale = tl.load(scale_code + tl.load(scales + block, mask=inside, other=0).to(tl.int32))
     scale = scale * tl.load(outer_scales + block // 256, mask=inside, other=0.0)
     scale += tl.load(offsets + block // 256, mask=inside, other=0.0)
-    place = block[:, None] * 32 + tl.arange(0, 32)[None, :]
-    byte = tl.load(packed + place, mask=inside[:, None], other=0).to(tl.int32)
+    offset = block[:, None] * 32 + tl.arange(0, 32)[None, :]
+    byte = tl.load(packed + offset, mask=inside[:, None], other=0).to(tl.int32)
     first, second = tl.load(code + (byte >> 4)) * scale[:, None], tl.load(code + (byte & 15)) * scale[:, None]
     kind = out.dtype.element_ty
     value = tl.interleave(first.to(kind), second.to(kind))
@@ -235,7 +235,7 @@ def _drop_inner(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     adapter = tl.program_id(1)
     key, turn = _keys(keys, sites, adapter, row, tokens)
-    place = row.to(tl.int64)[:, None] * width
+    offset = row.to(tl.int64)[:, None] * width
     inner = tl.arange(0, RANK)
     present = (row < tokens)[:, None]
     total = tl.zeros((ROWS, RANK), dtype=tl.float32)
@@ -246,7 +246,7 @@ def _drop_inner(
         for side in tl.static_range(2):
             column = pair + side * half
             inside = (pair < half) & (column < width)
-            value = tl.load(x + place + column[None, :], mask=present & inside[None, :], other=0.0)
+            value = tl.load(x + offset + column[None, :], mask=present & inside[None, :], other=0.0)
             mine = bits >> 16 if side else bits & 0xFFFF
             value = tl.where(mine >= threshold, value, 0.0)
             factor = tl.load(
@@ -260,12 +260,12 @@ def _drop_inner(
 
 @triton.jit
 def _sum_parts(parts, out, size, PARTS: tl.constexpr, BLOCK: tl.constexpr):
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < size
+    offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = offset < size
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for part in tl.static_range(PARTS):
-        total += tl.load(parts + part * size + place, mask=inside, other=0.0)
-    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+        total += tl.load(parts + part * size + offset, mask=inside, other=0.0)
+    tl.store(out + offset, total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -283,18 +283,18 @@ def _drop_outer(
     for begin in range(0, part, ROWS):
         row = start + begin + tl.arange(0, ROWS)
         key, turn = _keys(keys, sites, adapter, row, tokens)
-        place = row.to(tl.int64)
+        offset = row.to(tl.int64)
         present = (row < tokens)[:, None]
         gradient = tl.load(
-            d + place[None, :] * ranks + (adapter * rank + inner)[:, None],
+            d + offset[None, :] * ranks + (adapter * rank + inner)[:, None],
             mask=(row < tokens)[None, :] & (inner < rank)[:, None], other=0.0,
         )  # fmt: skip
         bits = _hashed(pair[None, :], key[:, None], turn[:, None])
-        value = tl.load(x + place[:, None] * width + pair[None, :], mask=present & (pair < half)[None, :], other=0.0)
+        value = tl.load(x + offset[:, None] * width + pair[None, :], mask=present & (pair < half)[None, :], other=0.0)
         value = tl.where((bits & 0xFFFF) >= threshold, value, 0.0)
         lower = tl.dot(gradient, value, lower, input_precision="ieee")
         inside = ((pair < half) & (column < width))[None, :]
-        value = tl.load(x + place[:, None] * width + column[None, :], mask=present & inside, other=0.0)
+        value = tl.load(x + offset[:, None] * width + column[None, :], mask=present & inside, other=0.0)
         value = tl.where((bits >> 16) >= threshold, value, 0.0)
         upper = tl.dot(gradient, value, upper, input_precision="ieee")
     target = out + ((tl.program_id(2) * ranks + adapter * rank + inner) * width)[:, None]
@@ -308,13 +308,13 @@ def _add_parts(
     parts, totals, second: tl.int64, third: tl.int64, size, stride, PARTS: tl.constexpr, BLOCK: tl.constexpr
 ):
     adapter = tl.program_id(1)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < size
+    offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = offset < size
     # the totals are apart in memory: given are the distances of the second and third from the first
-    target = totals + tl.where(adapter == 0, 0, tl.where(adapter == 1, second, third)) + place
+    target = totals + tl.where(adapter == 0, 0, tl.where(adapter == 1, second, third)) + offset
     total = tl.load(target, mask=inside, other=0.0)
     for part in tl.static_range(PARTS):
-        total += tl.load(parts + part * stride + adapter * size + place, mask=inside, other=0.0)
+        total += tl.load(parts + part * stride + adapter * size + offset, mask=inside, other=0.0)
     tl.store(target, total, mask=inside)
 
 
@@ -326,18 +326,18 @@ def _drop_input_gradient(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     pair = tl.program_id(1) * PAIRS + tl.arange(0, PAIRS)
     inner = tl.arange(0, RANK)
-    place = row.to(tl.int64)[:, None]
+    offset = row.to(tl.int64)[:, None]
     present = (row < tokens)[:, None]
     column = pair + half
     inside = ((pair < half) & (column < width))[None, :]
-    target = dx + place * width + pair[None, :]
+    target = dx + offset * width + pair[None, :]
     lower = tl.load(target, mask=present & (pair < half)[None, :], other=0.0).to(tl.float32)
     upper = tl.load(target + half, mask=present & inside, other=0.0).to(tl.float32)
     for adapter in tl.static_range(ADAPTERS):
         key, turn = _keys(keys, sites, adapter, row, tokens)
         bits = _hashed(pair[None, :], key[:, None], turn[:, None])
         gradient = tl.load(
-            d + place * ranks + (adapter * rank + inner)[None, :], mask=present & (inner < rank)[None, :], other=0.0
+            d + offset * ranks + (adapter * rank + inner)[None, :], mask=present & (inner < rank)[None, :], other=0.0
         )
         factor = down + (adapter * rank + inner)[:, None] * width
         of_rank = (inner < rank)[:, None]

@@ -322,5 +322,8 @@ def architecture_of(directory):
 
 def offline():
     """Keep this process off the hub: compute nodes often have no network, and nothing may be fetched there."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True  # for what has read the environment by now; the variables for child processes
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_OFFLINE"] = "1"

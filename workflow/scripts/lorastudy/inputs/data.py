@@ -5,6 +5,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lorastudy.inputs import duplicates, sources
 from lorastudy.inputs.sources import Source, check, fetch
 from lorastudy.inputs.sources.labels import DataError, canonical, classes
@@ -34,7 +39,7 @@ class Texts:
 
     id: list
     text: list
-    label: "np.ndarray"  # noqa: F821
+    label: "np.ndarray"
     input_ids: list
     group: list | None = None
 
@@ -44,8 +49,6 @@ class Texts:
 
 def read_split(path):
     """The ``Texts`` of a split that ``prepare`` wrote."""
-    import pyarrow.parquet as pq
-
     content = pq.read_table(path)
     return Texts(
         id=content["id"].to_pylist(),
@@ -89,6 +92,36 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
     table, origin = sources.load(source_file)
     names = origin.pop("label_names", None)
     labels = classes(table, Source.of(data))
+    _require_texts_and_names(labels, data)
+    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
+    table["class"] = table["label"].map(index).astype("int64")
+    chosen, removed, left_out = _choose(table, data, labels)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
+    for split, (tokens, _) in encoded.items():
+        if embedding_rows is not None:
+            require_known(tokenizer, tokens, embedding_rows, f"the {split} texts have")
+    card = origin | {
+        "fingerprint": _fingerprint(chosen),
+        "labels": labels,
+        "class_names": list(data.class_names or _named(labels, names)),
+        "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
+        "removed": removed,
+        **{key: getattr(data, key) for key in ("seed", "template", "max_length")},
+        "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "splits": {split: _description(chosen[split], *encoded[split], split, data, labels) for split in SPLITS[::-1]},
+    }
+    output_directory = Path(output_directory)
+    output_directory.mkdir(parents=True, exist_ok=True)
+    for split, (tokens, _) in encoded.items():
+        _write_split(output_directory / f"{split}.parquet", chosen[split], tokens)
+    with records.replacing(output_directory / "removed.csv") as temporary:
+        left_out.to_csv(temporary, index=False)
+    records.write_json(output_directory / "card.json", card)
+
+
+def _require_texts_and_names(labels, data):
+    """Raise DataError unless every class has its name, and a text in every split that has any."""
     if data.class_names and len(data.class_names) != len(labels):
         raise DataError(
             f"config: `data.class_names` has {len(data.class_names)} entries and the texts have {len(labels)} classes "
@@ -100,39 +133,16 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
                 f"config: `data.{split}_size` is {getattr(data, f'{split}_size')}; {len(labels)} classes need at least "
                 f"{len(labels)} texts."
             )
-    index = {text: labels.index(canonical(text)) for text in table["label"].unique()}
-    table["class"] = table["label"].map(index).astype("int64")
-    chosen, removed, left_out = _choose(table, data, labels)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
-    encoded = {split: encode(tokenizer, data.template, chosen[split]["text"], data.max_length) for split in SPLITS}
-    for split, (tokens, _) in encoded.items():
-        if embedding_rows is not None:
-            require_known(tokenizer, tokens, embedding_rows, f"the {split} texts have")
-    output_directory = Path(output_directory)
-    output_directory.mkdir(parents=True, exist_ok=True)
-    splits, fingerprint = {}, hashlib.sha256()
+
+
+def _fingerprint(chosen):
+    """Hash of the texts of all splits: their ids, texts and classes, in order."""
+    digest = hashlib.sha256()
     for split in reversed(SPLITS):
-        part, (tokens, truncated) = chosen[split], encoded[split]
-        _write_split(output_directory / f"{split}.parquet", part, tokens)
-        splits[split] = _description(part, tokens, truncated, getattr(data, f"{split}_size"), labels)
+        part = chosen[split]
         for row in zip(part["id"], part["text"], map(int, part["class"])):
-            fingerprint.update(json.dumps(row).encode())
-    card = {
-        **origin,
-        "fingerprint": fingerprint.hexdigest(),
-        "labels": labels,
-        "class_names": list(data.class_names or _named(labels, names)),
-        "rows": {str(split): int(rows) for split, rows in table["split"].value_counts().sort_index().items()},
-        "removed": removed,
-        "seed": data.seed,
-        "template": data.template,
-        "max_length": data.max_length,
-        "tokenizer_fingerprint": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "splits": splits,
-    }
-    with records.replacing(output_directory / "removed.csv") as temporary:
-        left_out.to_csv(temporary, index=False)
-    records.write_json(output_directory / "card.json", card)
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
 
 
 def _named(labels, names):
@@ -149,17 +159,11 @@ def _choose(table, data, labels):
     so that asking for more training texts changes no decision about the test texts, which come first. Texts in groups
     are in the order of their groups, and each split chooses among the groups that those before it have left.
     """
-    import pandas as pd
-
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
     grouped = "group" in table
-    turns = [
-        (pool, taken)
-        for pool, splits in pools.items()
-        for taken in ([(one,) for one in splits] if grouped else [splits])
-    ]
+    turns = [(pool, (split,)) for pool in pools for split in pools[pool]] if grouped else list(pools.items())
 
     key = str(data.seed).encode()
     table["key"] = [_key(key, duplicates.normalised(text)) for text in table["text"]]
@@ -168,21 +172,14 @@ def _choose(table, data, labels):
     by_text = table.groupby("key")["class"]
     contradictory = by_text.transform("min") != by_text.transform("max")
     repeated = table.duplicated("key") & ~contradictory
-    usable = table[~contradictory & ~repeated]
-    if grouped:
-        usable = usable.assign(order=[_key(key, name) for name in usable["group"]])
-        usable = usable.sort_values(["split", "order", "key"], ignore_index=True)
-    usable = usable.assign(place=usable.groupby(["split", "class"]).cumcount())
-    usable = usable.sort_values(["split", "place", "key"], ignore_index=True)
+    usable = _in_turn(table[~contradictory & ~repeated], key)
 
     threshold = duplicates.THRESHOLD if data.near_duplicates == "remove" else None
     chosen, taken, among = {}, table[:0], 0
     left_out = [_left_out(table, contradictory, "contradictory copy"), _left_out(table, repeated, "repeated copy")]
     for pool, splits in turns:
         rows, wanted = usable[usable["split"] == pool], sum(need[split] for split in splits)
-        if grouped:
-            rows = rows[~rows["group"].isin(taken["group"])]
-            rows = rows.assign(place=rows.groupby("class").cumcount())
+        rows = _in_turn(rows[~rows["group"].isin(taken["group"])], key) if grouped else rows
         candidates, twins = _without_twins(rows, wanted, len(labels), taken, threshold)
         distinct = candidates[twins.isna()]
         near = candidates.assign(kept=twins)[twins.notna()]
@@ -191,14 +188,14 @@ def _choose(table, data, labels):
         available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
         if available.min() < wanted:
             raise DataError(_shortage(available, wanted, table[table["split"] == pool], splits, pool, labels, data))
-        place = distinct.groupby("class").cumcount()
+        position = distinct.groupby("class").cumcount()
         begin = 0
         for split in splits:
-            part = distinct[(place >= begin) & (place < begin + need[split])]
+            part = distinct[(position >= begin) & (position < begin + need[split])]
             chosen[split] = part.sort_values("key")
             taken = pd.concat([taken, part])
             begin += need[split]
-    left_out = pd.concat(left_out, ignore_index=True).sort_values(list(LEFT_OUT), ignore_index=True)
+    left_out = pd.concat(left_out).drop_duplicates("id").sort_values(list(LEFT_OUT), ignore_index=True)
     removed = {
         "contradictory_copies": int(contradictory.sum()),
         "repeated_copies": int(repeated.sum()),
@@ -209,8 +206,17 @@ def _choose(table, data, labels):
     return chosen, removed, left_out
 
 
+def _in_turn(rows, seed):
+    """The rows with their ``position`` in their class, in the order in which they take part: that of texts, or of groups."""
+    if "group" in rows:
+        rows = rows.assign(order=[_key(seed, name) for name in rows["group"]])
+        rows = rows.sort_values(["split", "order", "key"], ignore_index=True)
+    rows = rows.assign(position=rows.groupby(["split", "class"]).cumcount())
+    return rows.sort_values(["split", "position", "key"], ignore_index=True)
+
+
 def _left_out(table, rows, reason):
-    """The ``rows`` (bool, one a row of the table) with the id of the first of their equals, if that is used."""
+    """The ``rows`` (bool, one per row of the table) with the id of the first of their equals, if that is used."""
     kept = table.groupby("key")["id"].transform("first") if reason == "repeated copy" else ""
     return table.assign(reason=reason, kept=kept).loc[rows, list(LEFT_OUT)]
 
@@ -223,11 +229,9 @@ def _without_twins(pool, wanted, classes, taken, threshold):
     Args:
         threshold: of ``duplicates.twins``; None keeps near-duplicates.
     """
-    import pandas as pd
-
     spare = SPARE
     while True:
-        candidates = pool[pool["place"] < wanted * (1 + spare) + 10]
+        candidates = pool[pool["position"] < wanted * (1 + spare) + 10]
         every = pd.concat([taken, candidates])
         found = duplicates.twins(every["text"].tolist(), threshold) if threshold else [-1] * len(every)
         ids = every["id"].to_numpy()
@@ -264,9 +268,6 @@ def _shortage(available, wanted, table, splits, pool, labels, data):
 
 
 def _write_split(path, part, tokens):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = {
         "id": pa.array(part["id"], pa.string()),
         "text": pa.array(part["text"], pa.string()),
@@ -280,10 +281,9 @@ def _write_split(path, part, tokens):
         pq.write_table(content, temporary, compression="zstd")
 
 
-def _description(part, tokens, truncated, asked, labels):
-    """The card's entry of one split; lengths in tokens."""
-    import numpy as np
-
+def _description(part, tokens, truncated, split, data, labels):
+    """The card's entry of a split; lengths in tokens."""
+    asked = getattr(data, f"{split}_size")
     lengths = np.array([len(ids) for ids in tokens])
     counts = part["class"].value_counts()
     summary = None

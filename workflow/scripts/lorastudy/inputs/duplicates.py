@@ -5,6 +5,8 @@ import sys
 import unicodedata
 from functools import cache
 
+import numpy as np
+
 # Share of words and word pairs that two texts may have in common: from about one word in ten replaced on, texts
 # count as different.
 THRESHOLD = 0.8
@@ -57,8 +59,6 @@ def twins(texts, threshold=THRESHOLD):
     Returns:
         int array, shape (n,): index of the first such text; -1 for those that are kept.
     """
-    import numpy as np
-
     if not texts:
         return np.zeros(0, dtype=int)
     sets = _sets(texts)
@@ -88,7 +88,6 @@ def _sets(texts):
 
     Features of a single text stay: they count in its size.
     """
-    import numpy as np
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -116,7 +115,6 @@ def _sets(texts):
 
 def _rarest(sets, number):
     """The last ``number`` entries of each row, the others removed."""
-    import numpy as np
     from scipy.sparse import csr_matrix
 
     ends = sets.indptr[1:]
@@ -128,8 +126,6 @@ def _rarest(sets, number):
 
 def _add_near(near, sets, sizes, left, right, threshold):
     """Add to ``near``: row → earlier rows nearly identical to it, among the candidate pairs ``left``, ``right``."""
-    import numpy as np
-
     # sets that differ in size by more than the threshold cannot be alike
     small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
     plausible = small >= threshold * large - 1e-9

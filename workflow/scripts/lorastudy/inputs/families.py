@@ -120,7 +120,7 @@ def rope_type(rope):
 
 
 def _ropes(config):
-    """The rotary embeddings' parameters: one dictionary, or one a layer type; under its older name too."""
+    """The rotary embeddings' parameters: one dictionary, or one per layer type; under its older name too."""
     for block in (config.get("rope_parameters"), config.get("rope_scaling")):
         if block:
             yield from [part for part in block.values() if isinstance(part, dict)] or [block]

@@ -242,7 +242,7 @@ def _layer(name):
 def _within_layer(name):
     """A module's name after the number of its layer: ``self_attn.q_proj``."""
     parts = name.split(".")
-    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    numbers = [index for index, part in enumerate(parts) if part.isdigit()]
     return ".".join(parts[numbers[0] + 1 :] if numbers else parts)
 
 
@@ -268,7 +268,7 @@ def check(model, cells, study_directory="."):
         cells: ``grid.Cell``.
 
     Raises:
-        ModelError: one line a target set that it has not.
+        ModelError: one line per target set that it has not.
     """
     base = architectures.of_study(model, study_directory)
     if not base.assumed and countable(base.config):
@@ -283,7 +283,7 @@ def require(architecture, cells):
         cells: ``grid.Cell``.
 
     Raises:
-        ModelError: one line a target set that it has not.
+        ModelError: one line per target set that it has not.
     """
     faults = {}
     for cell in cells:

@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from lorastudy.jobs import slurm
 from lorastudy.study.errors import StudyError
 
@@ -235,8 +237,6 @@ def started(pid):
 
 def _started_without_proc(pid):
     """The same on macOS, and where /proc is not mounted."""
-    import psutil
-
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

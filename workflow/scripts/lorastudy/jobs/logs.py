@@ -91,8 +91,6 @@ def _quieten():
     """Leave out what other libraries say about what is meant to be so; everything else that they say stays."""
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # a faster product of 4-bit weights on CPUs would be another package
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
     logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report_of_heads)
     # PEFT's business with transformers
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)

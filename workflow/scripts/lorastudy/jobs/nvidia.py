@@ -47,7 +47,7 @@ def gpus():
 
 
 def query(*fields, gpu=None):
-    """What ``nvidia-smi`` says: a row a GPU, None for what it does not know; no row without it.
+    """What ``nvidia-smi`` says: a row per GPU, None for what it does not know; no row without it.
 
     Args:
         fields: as of its option ``--query-gpu``; memory in MB, power in watts.

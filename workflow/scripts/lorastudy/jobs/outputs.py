@@ -49,14 +49,14 @@ class Finished:
         shutil.rmtree(self.kept, ignore_errors=True)
         os.rename(self.own, self.kept)
 
-    def put(self, places):
+    def put(self, declared):
         """Put the files in place, each whole or not at all.
 
         Args:
-            places: name of a kept file or directory → path of the declared output, in the order of appearance.
+            declared: name of a kept file or directory → path of the declared output, in the order of appearance.
         """
-        for name, place in places.items():
-            _put(self.kept / name, Path(place))
+        for name, target in declared.items():
+            _put(self.kept / name, Path(target))
 
     def remove(self):
         """The cell is evaluated: nothing needs the files beside the checkpoints any more."""
@@ -66,19 +66,19 @@ class Finished:
                 directory.rmdir()
 
 
-def _put(source, place):
-    place.parent.mkdir(parents=True, exist_ok=True)
-    own = place.with_name(f".{place.name}.{platform.node()}.{os.getpid()}")
+def _put(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    own = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}")
     _remove(own)
     if source.is_dir():
         shutil.copytree(source, own, copy_function=_link)
-        _remove(place)
+        _remove(target)
     else:
         _link(source, own)
     # as new as any other output: a kept file may be older than inputs that were made again, with the same contents
     for path in (own, *own.rglob("*")):
         os.utime(path)
-    os.replace(own, place)
+    os.replace(own, target)
     _remove(own)  # where both names were links to one file already, the replacement did nothing
 
 

@@ -139,10 +139,8 @@ def _last(pattern, path):
             tail = file.read().decode(errors="replace")
     except FileNotFoundError:
         return {}
-    found = None
-    for found in pattern.finditer(tail):  # noqa: B007
-        pass
-    return found.groupdict() if found else {}
+    found = [*pattern.finditer(tail)]
+    return found[-1].groupdict() if found else {}
 
 
 def _read(path):

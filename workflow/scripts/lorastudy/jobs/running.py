@@ -1,5 +1,7 @@
 """What surrounds a computation in a job: its log, the lease of its cell, its GPU, the note of how it ended."""
 
+import os
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +23,7 @@ def of_cell(step, cell, logfile, gpu_memory_mb, gpus=1):
         lease.held(cell) as held,  # first, because the log is the other job's until it ends
         logs.to_file(logfile),
         devices.claimed(gpu_memory_mb, count=gpus),
+        kernels_kept(),
         attempts.noted(f"{step}.{cell}", logfile),
     ):
         yield held
@@ -36,5 +39,21 @@ def job(logfile):
 @contextmanager
 def on_gpu(name, logfile, gpu_memory_mb):
     """A job of the base model."""
-    with logs.to_file(logfile), devices.claimed(gpu_memory_mb), attempts.noted(name, logfile):
+    with logs.to_file(logfile), devices.claimed(gpu_memory_mb), kernels_kept(), attempts.noted(name, logfile):
         yield
+
+
+@contextmanager
+def kernels_kept():
+    """Triton keeps the kernels that it compiles in the home; where that may not be written, in a place of this process."""
+    own = Path(os.path.expanduser("~"), ".triton")
+    named = {"TRITON_HOME", "TRITON_CACHE_DIR"} & os.environ.keys()
+    if named or os.access(own if own.exists() else own.parent, os.W_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lorastudy-kernels-") as place:
+        os.environ["TRITON_HOME"] = place
+        try:
+            yield
+        finally:
+            del os.environ["TRITON_HOME"]

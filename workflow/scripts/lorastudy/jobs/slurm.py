@@ -138,7 +138,7 @@ def check(requests):
 
     Args:
         requests: dictionaries of resources as a profile and the rules give them (``slurm_partition``,
-            ``slurm_account``, ``gpu``, ``gpu_model``, ``mem_mb``), one a job.
+            ``slurm_account``, ``gpu``, ``gpu_model``, ``mem_mb``), one per job.
 
     Raises:
         SlurmError: one line for each thing that is wrong.

@@ -9,6 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
+from filelock import FileLock
+
 log = logging.getLogger("lorastudy")
 
 # of the machine and not of the study, so an environment variable; may name others, as in $TMPDIR or /scratch/$USER
@@ -20,15 +22,16 @@ def local(base):
 
     A node without room for the copy reads from ``base``, with a warning.
     """
-    place = os.environ.get(VARIABLE)
-    if not place:
+    directory = os.environ.get(VARIABLE)
+    if not directory:
         return base
-    from filelock import FileLock
 
     base = Path(base)
     identity = hashlib.sha256((base / "origin.json").read_bytes()).hexdigest()[:16]
     # a copy of one's own: another user's may be closed, or changed
-    copy = Path(os.path.expanduser(os.path.expandvars(place)), f"lorastudy-{os.getuid()}", f"{base.name}-{identity}")
+    copy = Path(
+        os.path.expanduser(os.path.expandvars(directory)), f"lorastudy-{os.getuid()}", f"{base.name}-{identity}"
+    )
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{copy}.lock"):

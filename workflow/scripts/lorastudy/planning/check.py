@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorastudy.inputs import base_model, families, hub, linear_layers, model_files, package_index
 from lorastudy.inputs.sources import packaged
-from lorastudy.jobs import nvidia
+from lorastudy.jobs import machine, nvidia
 from lorastudy.planning import hardware, memory
 from lorastudy.study import layout, records
 from lorastudy.study.errors import StudyError
@@ -73,7 +73,7 @@ def here(dtype):
     found = nvidia.query("name", "memory.total", "power.limit", gpu=0)
     if not found:
         rate = _cpu_rate(dtype)
-        return Device(f"this CPU, {records.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
+        return Device(f"this CPU, {machine.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
     name, size, watts = found[0]
     gib = float(size or nvidia.machine_memory_mb()) / 1024
     return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
@@ -107,12 +107,12 @@ def _cpu_rate(dtype, size=512, seconds=0.3):
 
 def access(study, study_directory="."):
     """``Finding`` of the model and of the data of a ``settings.Settings``."""
-    place = Path(study_directory, "results")
+    directory = Path(study_directory, "results")
     if base_model.is_fetched(study.model, study_directory):
         yield Finding("model", OK, f"{study.model.name} is in {layout.BASE}")
     else:
         yield _source("model", study.model, study_directory)
-    if (place / "data" / "source.parquet").exists():
+    if (directory / "data" / "source.parquet").exists():
         yield Finding("data", OK, f"{study.data.name or study.data.train_file} is in results/data")
     else:
         yield _source("data", study.data, study_directory)
@@ -161,13 +161,13 @@ def _on_hub(what, block):
 
 def base(study, study_directory="."):
     """``Finding``s of what the base model can be used for; none where ``access`` says why it is not known."""
-    model, place = study.model, None
+    model, base = study.model, None
     if model.source == "directory":
-        place = layout.named(model.name, study_directory)
+        base = layout.named(model.name, study_directory)
     elif base_model.is_fetched(model, study_directory):
-        place = Path(study_directory, layout.BASE)
-    if place:  # its configuration was found to be in order before this job
-        yield from _of_base(records.read_json(place / "config.json"), model_files.tensor_names(place))
+        base = Path(study_directory, layout.BASE)
+    if base:  # its configuration was found to be in order before this job
+        yield from _of_base(records.read_json(base / "config.json"), model_files.tensor_names(base))
     elif model.source == "hub":
         yield from _of_base_on_hub(study)
 
@@ -239,11 +239,6 @@ def targets(estimate, base):
 # --- memory
 
 
-def largest_micro_batch(study):
-    """Tokens of the configured micro-batch; where it is left to the job, as many as an optimizer step can have."""
-    return study.execution.micro_batch_tokens or study.training.batch_size * study.data.max_length
-
-
 def fits(study, estimate, devices, shape):
     """What holds which cells: a row for each (method, targets, r), which alone decide.
 
@@ -252,7 +247,7 @@ def fits(study, estimate, devices, shape):
         shape: the model's configuration as a dictionary.
 
     Returns:
-        list of (method, targets, r, cells, GiB with ``largest_micro_batch``, [``memory.Fit`` or None a device]).
+        list of (method, targets, r, cells, GiB with the estimate's micro-batch, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
     tokens, layers, optimizer = execution.micro_batch_tokens, execution.checkpointed_layers, study.training.optimizer
@@ -260,7 +255,7 @@ def fits(study, estimate, devices, shape):
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
     # as training chooses: no more than an optimizer step has, at least one text, or what is configured
-    most, longest = largest_micro_batch(study), tokens or study.data.max_length
+    most, longest = estimate.micro_batch_tokens, tokens or study.data.max_length
     rows = []
     for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
         cell = estimate.sized(example[key])
@@ -281,20 +276,22 @@ def _order(part):
 
 def space(study, estimate, shape, study_directory="."):
     """``Finding`` of the disk: base, its quantized form and the adapters of all cells that are not there yet."""
-    place = Path(study_directory).absolute()
+    directory = Path(study_directory).absolute()
     cells, size = estimate.cells, memory.NUMBER[study.model.dtype]
     need = 0
-    if not (place / layout.BASE).exists():
+    if not (directory / layout.BASE).exists():
         need += memory.base(shape, False, study.model.dtype)
-    if any(cell.method == "qlora" for cell in cells.values()) and not (place / layout.NF4).exists():
+    if any(cell.method == "qlora" for cell in cells.values()) and not (directory / layout.NF4).exists():
         need += memory.base(shape, True, study.model.dtype)
     for name, cell in cells.items():
-        if not (layout.cell(name, place) / "adapter").exists():
+        if not (layout.cell(name, directory) / "adapter").exists():
             one = estimate.sized(cell)
             need += size * linear_layers.trainable_parameters(shape, estimate.classes, one, study.lora.head)
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(directory).free
     text = f"{need / memory.GIB:.1f} GiB needed for what is still to come (checkpoints not counted), {free / memory.GIB:.1f} GiB free"
-    return Finding("disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {place}; make room.")
+    return Finding(
+        "disk", OK if need <= free else FAULT, text if need <= free else f"{text} in {directory}; make room."
+    )
 
 
 # --- cost

@@ -16,7 +16,7 @@ from lorastudy.study.grid import FULL, HEAD_ALONE
 GIB = 2**30
 NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256  # weights a scale, scales a scale of the second quantization
-MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 + 2 * 4 / 256}  # bytes a parameter; 8-bit moments have a scale for each 256
+MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 + 2 * 4 / 256}  # bytes per parameter; 8-bit moments have a scale for each 256
 CONTEXT = int(0.6 * GIB)  # CUDA context, kernels and library workspaces outside of the allocator
 FRAGMENTATION = 1.03  # reserved over allocated, with expandable segments
 KEPT_RANK = 64  # of larger adapters a rounded copy would cost more memory than it saves time
@@ -229,6 +229,11 @@ def base(architecture, quantized, dtype="bfloat16"):
         linear *= 0.5 + 1 / NF4_BLOCK + 4 / (NF4_BLOCK * NF4_NESTED_BLOCK)
         return int(linear + decoder.other * size)
     return int((linear + decoder.other) * size)
+
+
+def step_tokens(batch_size, max_length):
+    """The most tokens that an optimizer step can have, and so its largest micro-batch."""
+    return batch_size * max_length
 
 
 def training(

@@ -4,6 +4,8 @@ Training time of a cell is its tokens times the time of a token, and the time of
 parameters: frozen weights are passed the same way in every cell, and what adapters add is proportional to their size.
 """
 
+import pandas as pd
+
 from lorastudy.planning import memory
 from lorastudy.study.errors import StudyError
 
@@ -55,11 +57,9 @@ def hours(measured, starts, parameters, architecture, devices, *, trained, evalu
         batch_size: texts of an optimizer step.
 
     Returns:
-        data frame, one row a device and cell: device, method, targets, r, hours (starts included), checkpointed_layers;
+        data frame, one row per device and cell: device, method, targets, r, hours (starts included), checkpointed_layers;
         the last two empty where not even one text fits.
     """
-    import pandas as pd
-
     base, slopes = token_seconds(measured)
     speed = measured.groupby("method").evaluation_tokens_per_second.mean()
     layers, (mean, texts) = memory.Shape.of(architecture).layers, trained

@@ -1,7 +1,7 @@
 """What a job asks a scheduler for: minutes, memory of the node, memory of the GPU.
 
 Estimates from the model's shape, the texts and the cell. They are generous, because a job that asks for too little is
-ended, and cells take up where they were: a request that proves too small grows with the next attempt, and only the one
+ended, and cells resume where they were: a request that proves too small grows with the next attempt, and only the one
 that did.
 """
 
@@ -38,7 +38,7 @@ class Estimate:
         study: ``settings.Settings``.
         cells: ``grid.Cell`` by id.
         gpu: type of GPU that jobs are sent to; None where there is none, or it is not known.
-        longest: minutes that the cluster grants a job; None without a limit. A cell that needs more is taken up again.
+        longest: minutes that the cluster grants a job; None without a limit. A cell that needs more is resumed.
     """
 
     def __init__(self, study, cells, gpu=None, longest=None):
@@ -98,13 +98,17 @@ class Estimate:
         one = one and self.sized(one)
         need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
         if step == "finetune":
-            # where training chooses its micro-batches by the memory at hand, it can use as much as a whole step needs
-            tokens = execution.micro_batch_tokens or self.study.training.batch_size * self.study.data.max_length
             layers = execution.checkpointed_layers or 0
             options["optimizer"] = self.study.training.optimizer
-            training = memory.training(self.architecture, self.classes, one, tokens, layers, **options)
+            training = memory.training(self.architecture, self.classes, one, self.micro_batch_tokens, layers, **options)
             need = max(training, need, key=lambda one: one.on_gpu)  # it predicts after it has trained
         return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", Cause.GPU_MEMORY))
+
+    @property
+    def micro_batch_tokens(self):
+        """Tokens of the configured micro-batch; where training chooses it by the memory at hand, the most that it can use."""
+        of_a_step = memory.step_tokens(self.study.training.batch_size, self.study.data.max_length)
+        return self.study.execution.micro_batch_tokens or of_a_step
 
     @property
     def architecture(self):

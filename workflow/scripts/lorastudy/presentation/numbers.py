@@ -1,5 +1,6 @@
 """The study's headline numbers as LaTeX macros, so that a manuscript can cite the run."""
 
+import itertools
 import string
 from pathlib import Path
 
@@ -22,10 +23,19 @@ def numbers(results, directory=paper.DIRECTORY):
         name (letters only, with the prefix) → text for LaTeX, escaped. Accuracies are fractions with three decimals,
         differences percentage points with one; what has no value yet is ``--``.
     """
-    cells, statistics = results.cells, results.settings["statistics"]
-    configured = results.points[results.points.view.eq(tuning.CONFIGURED)]
-    texts = results.summary.n_test.dropna()
-    found = {
+    found = _study(results)
+    for name, row in results.baselines.iterrows():
+        found |= _score(f"Base{name.capitalize()}", row)
+    found |= _best(results) | _requirements(results) | _ratios(results) | _questions(results, directory)
+    if results.settings["study"]["paper"]:
+        found |= _claims(judging.table(results, directory))
+    return {f"{PREFIX}{name}": layout.tex(text) for name, text in found.items()}
+
+
+def _study(results):
+    """What was run, on what, and how much of it."""
+    cells, texts = results.cells, results.summary.n_test.dropna()
+    return {
         "Name": results.settings["study"]["name"],
         "Model": results.settings["model"]["name"],
         "Device": " and ".join(sorted(set(results.summary.device.dropna()))) or "–",
@@ -35,30 +45,55 @@ def numbers(results, directory=paper.DIRECTORY):
         "CellsFinished": str(int(cells.status.isin(collapse.RAN).sum())),
         "CellsCollapsed": str(int(cells.status.eq(collapse.COLLAPSED).sum())),
         "CellsDiverged": str(int(cells.status.eq("diverged").sum())),
-        "Margin": f"{100 * statistics['equivalence_margin']:g}",
+        "Margin": f"{100 * results.settings['statistics']['equivalence_margin']:g}",
         "DeviceHours": formatting.significant(float(cost.hours(cells).sum())),
     }
-    for name, row in results.baselines.iterrows():
-        found |= _score(f"Base{name.capitalize()}", row)
-    for method, group in configured[configured.seeds.gt(0)].groupby("method", sort=False):
+
+
+def _configured(results):
+    """The points at the configured learning rate."""
+    return results.points[results.points.view.eq(tuning.CONFIGURED)]
+
+
+def _best(results):
+    """The best point of each method."""
+    found, points = {}, _configured(results)
+    for method, group in points[points.seeds.gt(0)].groupby("method", sort=False):
         best = group.loc[group.accuracy.astype(float).idxmax()]
         title = f"Best{method.capitalize()}"
         found |= _score(title, best)
         found |= {f"{title}Targets": best.targets, f"{title}Rank": str(best.r), f"{title}Alpha": f"{best.alpha:g}"}
-    for method in results.settings["grid"]["methods"]:
-        for targets in results.settings["grid"]["targets"]:
-            title = method.capitalize() + "".join(part.capitalize() for part in targets.split("-"))
-            of_set = configured[configured.method.eq(method) & configured.targets.eq(targets)]
-            found[f"{title}Minutes"] = formatting.significant(of_set.seconds.mean() / 60)
-            found[f"{title}MemoryGiB"] = formatting.significant(of_set.peak_memory_gib.mean())
-    finished = tuning.views(results.summary)[tuning.CONFIGURED]
+    return found
+
+
+def _requirements(results):
+    """Time and memory of each method and target set."""
+    found, points = {}, _configured(results)
+    grid = results.settings["grid"]
+    for method, targets in itertools.product(grid["methods"], grid["targets"]):
+        title = method.capitalize() + "".join(part.capitalize() for part in targets.split("-"))
+        of_set = points[points.method.eq(method) & points.targets.eq(targets)]
+        found[f"{title}Minutes"] = formatting.significant(of_set.seconds.mean() / 60)
+        found[f"{title}MemoryGiB"] = formatting.significant(of_set.peak_memory_gib.mean())
+    return found
+
+
+def _ratios(results):
+    """QLoRA over LoRA."""
+    found, cells = {}, tuning.views(results.summary)[tuning.CONFIGURED]
     for title, column in (("TimeRatio", "seconds"), ("MemoryRatio", "peak_memory_gib")):
-        ratio = ratios.ratio(finished, column)
+        ratio = ratios.ratio(cells, column)
         found |= {
             title: formatting.number(ratio.value, 2),
             f"{title}Low": formatting.number(ratio.low, 2),
             f"{title}High": formatting.number(ratio.high, 2),
         }
+    return found
+
+
+def _questions(results, directory):
+    """The verdict on each question that the study asks itself, and the difference that it is about."""
+    found = {}
     for claim in questions.table(results, directory).itertuples():
         if claim.view != tuning.CONFIGURED:
             continue
@@ -70,9 +105,7 @@ def numbers(results, directory=paper.DIRECTORY):
                 f"Difference{title}Low": formatting.signed(100 * claim.low, 1),
                 f"Difference{title}High": formatting.signed(100 * claim.high, 1),
             }
-    if results.settings["study"]["paper"]:
-        found |= _claims(judging.table(results, directory))
-    return {f"{PREFIX}{name}": layout.tex(text) for name, text in found.items()}
+    return found
 
 
 DIGITS = dict(zip("0123456789", ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]))

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import jinja2
+
 from lorastudy.study import records, settings
 from lorastudy.study.errors import StudyError
 from lorastudy.study.grid import METHODS
@@ -54,7 +56,6 @@ def model_card(name, measured, trained, data, study_name):
         measured, trained: its records.
         data: the data card.
     """
-    import jinja2
     from huggingface_hub import EvalResult, ModelCardData
 
     config, cell = measured["provenance"]["config"], measured["cell"]

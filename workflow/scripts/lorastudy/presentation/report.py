@@ -10,15 +10,19 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
-import shlex
-from functools import partial
+from collections import Counter
 from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+from PIL import Image
 
 from lorastudy.analysis import cost
 from lorastudy.presentation import figures, rule_graph
-from lorastudy.study import assumptions, records, settings
+from lorastudy.presentation.origin import Origin
+from lorastudy.study import assumptions, paper, records, settings
 
 PAGE = settings.REPOSITORY / "workflow" / "report" / "page"
 CURVE_POINTS = 200
@@ -26,6 +30,11 @@ CURVE_POINTS = 200
 FIGURE_DATA = {"lora_against_qlora": "comparisons.csv", "confusion": "confusion.json", "loss_curves": "curves.csv"}
 IMAGE_WIDTH = 2000  # pixels; enough to zoom in
 MISSING = "–"
+BEGIN, END = "<!-- texts -->", "<!-- end of texts -->"
+LEFT_OUT = (
+    "The texts are not in this page: it was made where there were none (<code>results/data/test.parquet</code>), as in "
+    "a bundle without texts. All else is as it is with them."
+)
 # tables that are shown as cards, and what the page calls them
 CLAIMS = {"claims": "The paper's claims", "questions": "Over the whole grid"}
 SECTIONS = ("assumptions", "cost")  # tables that have a section of their own
@@ -99,7 +108,7 @@ FACTS = (
 )  # fmt: skip
 
 
-def write(path, results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
+def write(path, results, details, files, drawings, tables, origin, study_directory="."):
     """Write the page to ``path``, whole or not at all.
 
     Args:
@@ -109,20 +118,19 @@ def write(path, results, details, files, drawings, tables, rulegraph, configured
         files: paths of the files that the results were read from, which the page carries.
         drawings: paths of the PNG files; the caption of each lies beside it (``.txt``).
         tables: ``tables.Table`` by name; the CSV file of each is in ``paper_tables/``.
-        rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not).
-        configured: ``configuration.Configuration``, which the commands on the page repeat.
+        origin: ``origin.Origin``, whose commands the page repeats.
     """
     with records.replacing(path) as temporary:
-        text = page(results, details, files, drawings, tables, rulegraph, configured, study_directory)
+        text = page(results, details, files, drawings, tables, origin, study_directory)
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(results, details, files, drawings, tables, rulegraph, configured, study_directory="."):
+def page(results, details, files, drawings, tables, origin, study_directory="."):
     """The page as one string; arguments as of ``write``."""
     study = Path(study_directory)
     details = _safe(details)
     costs = cost.table(results.summary, results.settings["cost"])
-    typed = partial(command, study, configured)
+    typed = origin.command
     carried = Files(study)
     for path in files:
         carried.add(path)
@@ -153,22 +161,21 @@ def page(results, details, files, drawings, tables, rulegraph, configured, study
         stated=_stated(results.settings),
         scores=SCORES,
         card=details["card"],
-        ledger=assumptions.table(results.settings).to_dict("records"),
+        assumed=assumptions.table(results.settings).to_dict("records"),
         assumptions=_table("assumptions", tables["assumptions"], carried, typed),
         environment=_environment(details),
-        drawing=_drawing(rulegraph[0]),
-        undrawn=rulegraph[1],
+        drawing=rule_graph.layout(origin.rules) if origin.rules else None,
+        undrawn=origin.reason,
         curve=rule_graph.curve,
         box=(rule_graph.WIDTH, rule_graph.HEIGHT),
         command=typed(),
         files=carried.held,
-        data=embedded(_for_the_script(results, details, full)),
+        texts=_texts(details["texts"]),
+        data=embedded(_for_the_script(results, details, full) | {"origin": origin.as_dict()}),
     )
 
 
 def _template():
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -210,8 +217,6 @@ def _symbol(code):
 
 def show(value, kind="number"):
     """A value as the page writes it: ``text``, ``whole``, ``fraction``, ``duration`` (of seconds) or ``number``."""
-    import pandas as pd
-
     if value is None or pd.isna(value):
         return MISSING
     match kind:
@@ -230,8 +235,6 @@ def show(value, kind="number"):
 
 def code(text):
     """Text as HTML, with what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
     parts = [escape(visible(part)) for part in text.split("`")]
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)
@@ -240,26 +243,33 @@ def code(text):
 
 def embedded(content):
     """JSON that is safe between script tags: no character in it can end the element or be taken for markup."""
-    from markupsafe import Markup
-
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 
 
+def _texts(texts):
+    """The one part of the page that holds texts of the data (id → text); it says so where they are not there (None)."""
+    note = "" if texts is not None else f'<p class="note">{LEFT_OUT}</p>'
+    return Markup(f'{BEGIN}{note}<script type="application/json" id="texts">{embedded(texts)}</script>{END}')
+
+
+def without_texts(page):
+    """A page as it is made where the test texts are not there."""
+    before, rest = page.split(BEGIN, 1)
+    return before + str(_texts(None)) + rest.split(END, 1)[1]
+
+
+def origin_of(page):
+    """The ``Origin`` that a page was made with."""
+    data = re.search(r'<script type="application/json" id="study">(.*?)</script>', page, re.DOTALL)[1]
+    return Origin.from_dict(json.loads(data)["origin"])
+
+
 def _hash(text):
     """As a content security policy names an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def command(study, configured, target=""):
-    """The command that makes ``target`` in the study, to be typed in the pipeline's directory."""
-    place = os.path.relpath(study.resolve(), settings.REPOSITORY)
-    directory = "" if place == "." else f" -d {shlex.quote(place)}"
-    forced = f" --force {shlex.quote(target)}" if target else ""
-    options = shlex.join(configured.arguments(settings.REPOSITORY))
-    return f"snakemake{directory} --cores 1{forced}" + (f" {options}" if options else "")
 
 
 class Files:
@@ -291,8 +301,6 @@ def _status(results):
 
 
 def _figure(path, study, carried, typed):
-    from PIL import Image
-
     path = Path(path)
     held = io.BytesIO()
     with Image.open(study / path) as drawn:
@@ -366,8 +374,6 @@ def _rows(frame):
 
 
 def _plain(value):
-    import pandas as pd
-
     if value is None or pd.isna(value):
         return None
     if isinstance(value, str):
@@ -408,22 +414,13 @@ def _curve(rows):
 
 def _stated(blocks):
     """The paper's row for the table of baselines; None for a study that does not reproduce it."""
-    from lorastudy.study import paper
-
     return paper.table(5).iloc[0].to_dict() if blocks["study"]["paper"] else None
 
 
 def _environment(details):
     """What the results were made with: the distinct values of some of their provenance, most frequent first."""
-    from collections import Counter
-
     found = {}
     for name in ("hardware", "packages", "python", "git_commit", "git_dirty"):
         counts = Counter(detail["provenance"][name] for detail in details["results"].values())
         found[name] = [(details["shared"][index], count) for index, count in counts.most_common()]
     return found
-
-
-def _drawing(dot):
-    users = rule_graph.parse(dot) if dot else {}
-    return rule_graph.layout(users) if users else None

@@ -28,10 +28,10 @@ class Drawing:
 
 
 def parse(dot):
-    """Rule → rules that use its output, from what ``snakemake --rulegraph dot`` prints."""
+    """Rule → rules that use its output, by name, from what ``snakemake --rulegraph dot`` prints in any order."""
     names = dict(_NODE.findall(dot))
-    users = {name: [] for name in names.values()}
-    for source, target in _EDGE.findall(dot):
+    users = {name: [] for name in sorted(names.values())}
+    for source, target in sorted(_EDGE.findall(dot), key=lambda edge: names[edge[1]]):
         users[names[source]].append(names[target])
     return users
 

@@ -1,4 +1,7 @@
-"""The assumptions ledger: what a study takes from the paper, what is derived from it and what is assumed."""
+"""The list of assumptions: what a study takes from the paper, what is derived from it and what is assumed."""
+
+import pandas as pd
+import yaml
 
 from lorastudy.study import paper
 
@@ -7,7 +10,7 @@ COLUMNS = ["what", "basis", "paper", "value", "key", "reason", "effect"]
 
 
 def table(settings, file=FILE):
-    """The ledger with the values of one study.
+    """The list with the values of one study.
 
     Args:
         settings: the configuration's blocks by name (plain dictionaries).
@@ -18,9 +21,6 @@ def table(settings, file=FILE):
         assumption), ``value`` what this study has. ``key`` is the
         configuration's (``block.key``), empty where the value is no setting.
     """
-    import pandas as pd
-    import yaml
-
     rows = []
     for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
         key = entry.get("key", "")

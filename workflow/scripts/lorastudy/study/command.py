@@ -83,12 +83,14 @@ def profiles(asked):
     from snakemake.cli import get_profile_dir
 
     # Snakemake is in the study's directory by now; the names are relative to where it was called
-    places = [place for place in (os.environ.get("PWD"), REPOSITORY) if place and os.path.isdir(place)]
+    directories = [
+        directory for directory in (os.environ.get("PWD"), REPOSITORY) if directory and os.path.isdir(directory)
+    ]
     own = asked.workflow_profile or "default"
     names = [*(asked.profile or ()), own, os.path.join("profiles", own)]
     found = []
-    for place in places:
-        with contextlib.chdir(place):
+    for directory in directories:
+        with contextlib.chdir(directory):
             entries = [get_profile_dir(name) for name in names if name != "none"]
             found += [file.resolve() for _, file in filter(None, entries)]
     return list(dict.fromkeys(found))

@@ -124,7 +124,7 @@ def require_single_keys(paths):
     """Refuse YAML and JSON files in which a key stands twice: all but the last are dropped in silence.
 
     Raises:
-        ConfigError: one line a key, with the lines that it stands in.
+        ConfigError: one line per key, with the lines that it stands in.
     """
     found = []
     for path in paths:

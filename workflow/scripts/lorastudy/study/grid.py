@@ -122,14 +122,14 @@ class Line:
         """
         if self.varies != "both":
             return (self,) if self.varies == axis else ()
-        place, other = (1, "alpha") if axis == "r" else (0, "r")
+        index, other = (1, "alpha") if axis == "r" else (0, "r")
         return tuple(
             Line(
                 f"{self.name}, {other} = {value:g}",
                 axis,
-                tuple(point for point in self.points if point[place] == value),
+                tuple(point for point in self.points if point[index] == value),
             )
-            for value in dict.fromkeys(point[place] for point in self.points)
+            for value in dict.fromkeys(point[index] for point in self.points)
         )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 CARD, TEST = "results/data/card.json", "results/data/test.parquet"
 BASE, NF4 = "results/model/base", "results/model/nf4"
+PARAMETERS = "results/parameters.csv"
+BUNDLE = "bundle.json"  # only where a bundle was unpacked (``presentation.bundle``)
 
 
 def named(path, study_directory="."):

@@ -6,6 +6,8 @@ The paper is Patil, Khot and Gudivada, Applied Sciences 2025, 15(6), 3087; its n
 import math
 from pathlib import Path
 
+import pandas as pd
+
 DIRECTORY = Path(__file__).resolve().parents[4] / "resources" / "paper"
 FILES = {
     1: "table1_hardware.csv",
@@ -27,19 +29,15 @@ COMPONENTS = ("weights", "trainable", "gradients", "adamw")
 
 def table(number, directory=DIRECTORY):
     """Table ``number`` (1 to 5) of the paper as a data frame; numbers as printed, sizes in GiB, times in minutes."""
-    import pandas as pd
-
     return pd.read_csv(Path(directory) / FILES[number])
 
 
 def accuracies(directory=DIRECTORY):
-    """The accuracies that the text states, a row a point of the grid: a peak (section 3.1) and a plateau (3.3).
+    """The accuracies that the text states, a row per point of the grid: a peak (section 3.1) and a plateau (3.3).
 
     Columns: ``section``, ``figure``, ``method``, ``targets``, ``r``, ``alpha``, ``accuracy`` (a fraction; the text gives
     whole percent and says "about" of the plateau).
     """
-    import pandas as pd
-
     return pd.read_csv(Path(directory) / "accuracies.csv", dtype={"section": str})
 
 
@@ -49,8 +47,6 @@ def settings(directory=DIRECTORY):
     Columns: ``setting``; ``key`` of the configuration, empty where there is none; ``value``, ``status`` (``stated`` or
     ``not stated``) and ``section``; ``default`` of the libraries that the paper used, for what it does not state.
     """
-    import pandas as pd
-
     return pd.read_csv(Path(directory) / "settings.csv", dtype=str, keep_default_na=False)
 
 
@@ -81,8 +77,6 @@ def memory_by_dtype():
     Returns:
         data frame of Table 2's columns, GiB, rounded to the digits that the paper prints.
     """
-    import pandas as pd
-
     inference = {f"{name}_gib": PARAMETERS * size / GIB for name, size in BYTES.items()}
     return pd.DataFrame(
         [
@@ -104,8 +98,6 @@ def memory_by_method(parameters, directory=DIRECTORY):
     Returns:
         data frame with the columns ``type``, ``<component>_gib`` and ``total_gib`` of Table 3.
     """
-    import pandas as pd
-
     rows = []
     for stated in table(3, directory).to_dict("records"):
         exact = {

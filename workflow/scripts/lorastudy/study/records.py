@@ -39,21 +39,21 @@ GIT_VARIABLES = {  # by which git finds a repository, its files and its objects 
 }
 
 
-class PlaceError(StudyError):
+class DirectoryError(StudyError):
     """A place that results cannot be written to."""
 
 
-def check_places(study_directory="."):
-    """Raise PlaceError unless the study's output directories are there, or can be made, and may be written."""
+def check_directories(study_directory="."):
+    """Raise DirectoryError unless the study's output directories are there, or can be made, and may be written."""
     for name in ("results", "figures", "paper_tables", "logs"):
         place = Path(study_directory, name).absolute()
         parent = place if place.exists() else place.parent
         if not parent.is_dir():
-            raise PlaceError(
+            raise DirectoryError(
                 f"{place} is a file, and a directory of that name is needed for the outputs; move it away."
             )
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise PlaceError(
+            raise DirectoryError(
                 f"{parent} may not be written, and outputs go there; change its permissions or run the study elsewhere."
             )
 
@@ -100,13 +100,14 @@ def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def provenance(config, seed, fingerprints):
+def provenance(config, seed, fingerprints, hardware):
     """Where a record comes from.
 
     Args:
         config: the settings that define the result (plain dictionary).
         seed: seed of the run.
         fingerprints: name → revision or hash of each input (model, data).
+        hardware: device, driver and memory of the machine, of ``jobs.machine.hardware``.
     """
     return {
         **git_state(),
@@ -114,9 +115,9 @@ def provenance(config, seed, fingerprints):
         "seed": seed,
         "inputs": fingerprints,
         "code": code_fingerprint(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages(),
         "python": platform.python_version(),
-        "hardware": hardware(),
+        "hardware": hardware,
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -145,43 +146,9 @@ def _git(*arguments):
     ).stdout
 
 
-def hardware():
-    """Device, driver and memory of this machine. Sizes in GiB."""
-    import torch
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = {
-        "node": platform.node(),
-        "system": platform.platform(),
-        "cpu": cpu_name(),
-        "memory_gib": round(memory, 1),
-    }
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        return {
-            "device": properties.name,
-            "device_memory_gib": round(properties.total_memory / 2**30, 1),
-            "cuda": torch.version.cuda,
-            "driver": _driver(),
-            **machine,
-        }
-    return {"device": cpu_name(), "device_memory_gib": None, "cuda": None, "driver": None, **machine}
-
-
-def cpu_name():
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _driver():
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-    try:
-        return subprocess.run(query, capture_output=True, encoding="utf-8", check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+def packages():
+    """Name → version of the packages that results depend on; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package):

@@ -32,9 +32,12 @@ EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # defines a cell, so that a cell of an earlier version is still the same one.
 LATER = {"training": ("seed",), "data": ("near_duplicates", "group_column")}
 
+# Scores were once said to depend on the whole block, with this margin by default: so evaluated cells have it on record.
+EARLIER_MARGIN = 0.02
+
 
 class ConfigError(StudyError):
-    """A fault in the configuration that the user can mend; its text has one line a fault."""
+    """A fault in the configuration that the user can mend; its text has one line per fault."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSource:
+    """The keys of the block ``data`` that decide what is fetched."""
+
     source: str
     name: str | None
     revision: str | None
@@ -61,6 +66,11 @@ class Data:
     text_column: str
     label_column: str
     labels: tuple | None
+    group_column: str | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Data(DataSource):
     class_names: tuple | None
     train_size: int
     validation_size: int
@@ -69,7 +79,6 @@ class Data:
     template: str
     seed: int
     near_duplicates: str = "remove"
-    group_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,10 @@ class Settings:
     def baseline_spec(self):
         """The same of a baseline."""
         return _of_earlier_versions({name: self.block(name) for name in ("model", "data", "prompt")})
+
+    def scoring(self):
+        """The block ``statistics`` as a cell's scores depend on it: another margin evaluates nothing again."""
+        return self.block("statistics") | {"equivalence_margin": EARLIER_MARGIN}
 
 
 @cache
@@ -297,7 +310,7 @@ def _frozen(block):
 
 
 def _explain(fault):
-    """One line a fault of the schema: key, bad value, what is allowed."""
+    """One line per fault of the schema: key, bad value, what is allowed."""
     key = ".".join(str(part) for part in fault.path) or "config.yaml"
     value, rule = _short(fault.instance), fault.validator_value
     match fault.validator:
@@ -335,62 +348,85 @@ def _explain(fault):
 
 def _contradictions(settings):
     """One line for each pair of keys that do not go together."""
+    yield from _of_revisions(settings)
+    yield from _of_sources(settings.model, settings.data)
+    yield from _of_texts(settings.data, settings.prompt)
+    yield from _of_learning_rates(settings)
+    yield from _of_targets(settings.grid)
+    yield from _of_methods(settings)
+    yield from _of_alphas(settings.grid)
+
+
+def _of_revisions(settings):
+    """Hub sources that are not pinned, and revisions of what has none."""
     for name in ("model", "data"):
         block = getattr(settings, name)
-        if block.source == "hub":
-            if not re.fullmatch(r"[0-9a-f]{40}", block.revision or ""):
-                yield (
-                    f"config: `{name}.revision` is {_short(block.revision)}; a hub source needs the commit that it is "
-                    "pinned to, 40 hexadecimal digits (the hub shows it under Files, History)."
-                )
-        elif block.revision is not None:
+        if block.source != "hub" and block.revision is not None:
             yield f"config: `{name}.revision` is {_short(block.revision)}; only `{name}.source: hub` has a revision, leave it empty."
-    model, data, grid = settings.model, settings.data, settings.grid
-    if model.source == "packaged" and model.name not in PACKAGED_MODELS:
-        yield f"config: `model.name` is {_short(model.name)}; packaged models: {', '.join(PACKAGED_MODELS)}."
-    if model.source == "random":
-        shapes = sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
-        if model.name not in shapes:
-            yield f"config: `model.name` is {_short(model.name)}; shapes in resources/architectures/: {', '.join(shapes)}."
-    if data.source == "packaged" and data.name not in PACKAGED_DATA:
-        yield f"config: `data.name` is {_short(data.name)}; packaged data sets: {', '.join(PACKAGED_DATA)}."
-    if data.source == "random" and data.name not in RANDOM_DATA:
-        yield f"config: `data.name` is {_short(data.name)}; random data sets: {', '.join(RANDOM_DATA)}."
+        elif block.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", block.revision or ""):
+            yield (
+                f"config: `{name}.revision` is {_short(block.revision)}; a hub source needs the commit that it is "
+                "pinned to, 40 hexadecimal digits (the hub shows it under Files, History)."
+            )
+
+
+def _of_sources(model, data):
+    """Names that a source does not know, and keys that belong to another source."""
+    shapes = sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
+    for key, block, source, known, what in (
+        ("model", model, "packaged", PACKAGED_MODELS, "packaged models"),
+        ("model", model, "random", shapes, "shapes in resources/architectures/"),
+        ("data", data, "packaged", PACKAGED_DATA, "packaged data sets"),
+        ("data", data, "random", RANDOM_DATA, "random data sets"),
+    ):
+        if block.source == source and block.name not in known:
+            yield f"config: `{key}.name` is {_short(block.name)}; {what}: {', '.join(known)}."
     if data.source == "hub" and not data.name:
         yield "config: `data.name` is empty; `data.source: hub` needs the data set's id, for instance Yelp/yelp_review_full."
     if data.source == "files" and not data.train_file:
         yield "config: `data.train_file` is empty; `data.source: files` needs a CSV, TSV, JSON or Parquet file."
     if data.source != "files" and (data.train_file or data.test_file):
         yield f"config: `data.train_file` and `data.test_file` go with `data.source: files`, not with {data.source}; remove them."
-    for name, template in (("data", data.template), ("prompt", settings.prompt.template)):
+
+
+def _of_texts(data, prompt):
+    """Templates without a text, and numbers of classes that differ or that a split has too few texts for."""
+    for name, template in (("data", data.template), ("prompt", prompt.template)):
         if (count := template.count("{text}")) != 1:
             yield f"config: `{name}.template` has {{text}} {count} times; write it exactly once."
-    classes = len(data.labels) if data.labels else len(data.class_names) if data.class_names else None
+    classes = len(data.labels or data.class_names or ())
     if data.labels and data.class_names and len(data.labels) != len(data.class_names):
         yield (
             f"config: `data.class_names` has {len(data.class_names)} entries and `data.labels` {len(data.labels)}; "
             "name every class once, in the same order."
         )
-    elif classes and settings.prompt.verbalizers and classes != len(settings.prompt.verbalizers):
+    elif classes and prompt.verbalizers and classes != len(prompt.verbalizers):
         yield (
-            f"config: `prompt.verbalizers` has {len(settings.prompt.verbalizers)} entries for {classes} classes; "
-            "give one a class, in the order of the classes."
+            f"config: `prompt.verbalizers` has {len(prompt.verbalizers)} entries for {classes} classes; "
+            "give one per class, in the order of the classes."
         )
     for split in ("train_size", "validation_size", "test_size"):
-        if classes and 0 < getattr(data, split) < classes:
+        if 0 < getattr(data, split) < classes:
             yield f"config: `data.{split}` is {getattr(data, split)}; {classes} classes need at least {classes} texts."
-    if settings.training.learning_rate in grid.learning_rates:
+
+
+def _of_learning_rates(settings):
+    """Rates that are run twice, or that nothing could be chosen by."""
+    grid, training = settings.grid, settings.training
+    if training.learning_rate in grid.learning_rates:
         yield (
-            f"config: `grid.learning_rates` names {settings.training.learning_rate:g}, which is `training.learning_rate` "
+            f"config: `grid.learning_rates` names {training.learning_rate:g}, which is `training.learning_rate` "
             "and run anyway; remove it."
         )
-    if grid.learning_rates and not data.validation_size:
+    if grid.learning_rates and not settings.data.validation_size:
         yield (
             "config: `data.validation_size` is 0; `grid.learning_rates` needs validation texts, which the best learning "
             "rate is chosen on."
         )
-    yield from _of_targets(grid)
-    yield from _of_methods(settings)
+
+
+def _of_alphas(grid):
+    """Lines that say alpha twice, or not at all."""
     for name, line in grid.lines.items():
         if (line["alpha"] is None) == (line["alpha_ratio"] is None):
             has = "neither" if line["alpha"] is None else "both"

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.analysis import comparisons
 from lorastudy.analysis.claims import measuring, words
@@ -73,8 +74,6 @@ class Row:
 
 def framed(rows):
     """``Row``s as a data frame, with p values corrected for all rows by Holm's procedure."""
-    import pandas as pd
-
     frame = pd.DataFrame([asdict(row) for row in rows], columns=[*Row.__dataclass_fields__])
     frame["p_holm"] = np.nan
     frame.loc[frame.p.notna(), "p_holm"] = corrections.holm(frame.p.dropna())
@@ -154,8 +153,6 @@ def _decided(verdict, row):
 
 def _beside(decisive, study):
     """What else is known of the comparison that decided."""
-    import pandas as pd
-
     row, parts = decisive.row, []
     beside = study.rows.get(row.group, {}).get("nll") if row.family == measuring.FAMILY else study.beside(row)
     if beside is not None and not math.isnan(beside.low) and decisive.check.number is None:

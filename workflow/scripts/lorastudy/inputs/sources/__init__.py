@@ -1,27 +1,20 @@
 """Where labelled texts come from: local files, the hub, a package or chance. All end in one table of the same form."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lorastudy.inputs.sources import files, hub, labels, packaged, random_texts
 from lorastudy.inputs.sources.labels import DataError
-from lorastudy.study import records
+from lorastudy.study import records, settings
 
 
-@dataclass(frozen=True)
-class Source:
-    """The keys of the configuration's block ``data`` that decide what is fetched, described there."""
-
-    source: str
-    name: str | None
-    revision: str | None
-    train_file: str | None
-    test_file: str | None
-    text_column: str
-    label_column: str
-    labels: tuple | None
-    group_column: str | None = None
+class Source(settings.DataSource):
+    """The part of the configuration's block ``data`` that decides what is fetched, and what that means."""
 
     @classmethod
     def of(cls, data):
@@ -108,10 +101,6 @@ def fetch(source, output, study_directory="."):
         DataError: as ``check``; the source cannot be had; a text is empty; a label is missing, fractional or none of
             ``data.labels``; a class is absent from training.
     """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     check(source, study_directory)
     match source.source:
         case "files":
@@ -139,25 +128,21 @@ def fetch(source, output, study_directory="."):
 
 def load(path):
     """What ``fetch`` wrote: a DataFrame of its columns, and its origin."""
-    import pyarrow.parquet as pq
-
     content = pq.read_table(path)
     return content.to_pandas(), json.loads(content.schema.metadata[b"origin"])
 
 
 def _table(rows, split):
-    """DataFrame of (place, text, label) or (place, text, label, group) rows with the ids that their order gives them."""
-    import pandas as pd
-
+    """DataFrame of (location, text, label) or (location, text, label, group) rows with the ids that their order gives them."""
     prefix = "row" if split == "any" else split
-    places, texts, found, *groups = zip(*rows) if rows else ((), (), ())
+    locations, texts, found, *groups = zip(*rows) if rows else ((), (), ())
     table = pd.DataFrame(
         {
             "id": [f"{prefix}-{number:06d}" for number in range(len(rows))],
             "text": pd.array(texts, dtype="str"),
             "label": pd.array([None if label is None else str(label) for label in found], dtype="str"),
             "split": split,
-            "place": list(map(str, places)),
+            "location": list(map(str, locations)),
         }
     )
     return table.assign(group=pd.array(groups[0], dtype="str")) if groups else table

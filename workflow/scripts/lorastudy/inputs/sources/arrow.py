@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+
 from lorastudy.inputs.sources.columns import cleaned, keys, position
 from lorastudy.inputs.sources.labels import DataError, enumerated
 
@@ -12,8 +14,6 @@ def columns(schema, called, source):
     Raises:
         DataError: one is missing or there twice, the texts are not strings, or the labels not single values.
     """
-    import pyarrow as pa
-
     for which in keys(source):
         position(schema.names, which, called, source)
     text, label = (schema.field(name).type for name in (source.text_column, source.label_column))
@@ -43,6 +43,6 @@ def label_names(schema, source):
 
 
 def rows_of(content, source):
-    """(place, text, canonical label) of each row of a table, and its group if there are some."""
+    """(location, text, canonical label) of each row of a table, and its group if there are some."""
     values = zip(*(content.column(getattr(source, which)).to_pylist() for which in keys(source)))
     return list(cleaned((f"#{row}", *of_row) for row, of_row in enumerate(values)))

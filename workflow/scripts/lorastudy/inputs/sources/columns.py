@@ -31,6 +31,6 @@ def position(names, which, called, source):
 
 def cleaned(rows):
     """Rows with empty texts for those of white space alone, labels in canonical form, and names of groups likewise."""
-    for place, text, label, *groups in rows:
+    for location, text, label, *groups in rows:
         names = (None if group is None else str(group) for group in map(canonical, groups))
-        yield place, text if text and not text.isspace() else "", canonical(label), *names
+        yield location, text if text and not text.isspace() else "", canonical(label), *names

@@ -1,6 +1,6 @@
 """Labelled texts in local files: CSV, TSV, JSON (an array, or an object a line), plain or gzipped, and Parquet.
 
-A row is (place, text, label): the line of a text file or ``#`` and the row of a table, to say where a fault is; the
+A row is (location, text, label): the line of a text file or ``#`` and the row of a table, to say where a fault is; the
 text, empty if there is none but white space; the canonical label, None if there is none. With ``data.group_column`` the
 group follows, as text.
 """
@@ -18,9 +18,12 @@ import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lorastudy.inputs.sources import arrow, delimited, json_rows
 from lorastudy.inputs.sources.columns import cleaned
-from lorastudy.inputs.sources.labels import DataError, places
+from lorastudy.inputs.sources.labels import DataError, locations
 from lorastudy.study import layout
 
 SUFFIXES = (*delimited.DELIMITERS, *json_rows.SUFFIXES, ".parquet")
@@ -51,9 +54,9 @@ def check(source, study_directory):
     for key, pattern in source.files().items():
         paths[key] = located(pattern, study_directory)
         if not paths[key]:
-            place = Path(study_directory).resolve()
+            directory = Path(study_directory).resolve()
             raise DataError(
-                f"config: `data.{key}` is {pattern!r}, and no file in {place} is called so; correct the pattern."
+                f"config: `data.{key}` is {pattern!r}, and no file in {directory} is called so; correct the pattern."
             )
         for name, path in paths[key]:
             _require_file(path, key, name)
@@ -120,14 +123,14 @@ def _require_file(path, key, name):
 
 def _require_complete(rows, called, source):
     for what, column, lacking in (
-        ("text", source.text_column, [place for place, text, *_ in rows if not text]),
-        ("label", source.label_column, [place for place, _, label, *_ in rows if label is None]),
-        ("group", source.group_column, [place for place, _, _, *groups in rows if None in groups]),
+        ("text", source.text_column, [location for location, text, *_ in rows if not text]),
+        ("label", source.label_column, [location for location, _, label, *_ in rows if label is None]),
+        ("group", source.group_column, [location for location, _, _, *groups in rows if None in groups]),
     ):
         if lacking:
             have = "1 row has" if len(lacking) == 1 else f"{len(lacking)} rows have"
             raise DataError(
-                f"{called}: {have} an empty {what} in column {column!r} ({places(lacking)}); fill in or remove them."
+                f"{called}: {have} an empty {what} in column {column!r} ({locations(lacking)}); fill in or remove them."
             )
 
 
@@ -207,9 +210,6 @@ def _read_text(path, peek, read, *arguments):
 
 
 def _read_parquet(path, called, source, peek):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             names = arrow.columns(file.schema_arrow, called, source)
@@ -223,6 +223,4 @@ def _read_parquet(path, called, source, peek):
 
 
 def _label_names(path, source):
-    import pyarrow.parquet as pq
-
     return arrow.label_names(pq.read_schema(path), source) if _suffix(path) == ".parquet" else None

@@ -1,4 +1,4 @@
-"""Rows of JSON, an object a line or an array of objects: (place, text, label), the label as JSON has it."""
+"""Rows of JSON, one object per line or an array of objects: (location, text, label), the label as JSON has it."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ def read(file, called, source, peek=False):
 
 
 def _objects(file, called, source, peek):
-    """(place, object) of each object of JSON Lines, or of the elements of one array."""
+    """(location, object) of each object of JSON Lines, or of the elements of one array."""
     start, first = 1, file.readline()
     while first and not first.strip():
         start, first = start + 1, file.readline()
@@ -54,14 +54,14 @@ def _objects(file, called, source, peek):
         lines = enumerate(itertools.chain([first], file), start)
         rows = ((number, _parsed(line, called, f"line {number}")) for number, line in lines if line.strip())
         wrong = "line {} is not a JSON object; JSON Lines has one object a line"
-    for place, row in rows:
+    for location, row in rows:
         if not isinstance(row, dict):
-            raise DataError(f"{called}: {wrong.format(place)}, {example}.")
-        yield place, row
+            raise DataError(f"{called}: {wrong.format(location)}, {example}.")
+        yield location, row
 
 
 def _elements(text, called, source, peek):
-    """(place, element) of an array; with ``peek``, of one that is not read to its end, the first. None if it is no array."""
+    """(location, element) of an array; with ``peek``, of one that is not read to its end, the first. None if it is no array."""
     found = [
         {source.text_column: "", source.label_column: None}
         | ({source.group_column: None} if source.group_column else {})

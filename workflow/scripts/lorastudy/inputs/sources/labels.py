@@ -47,7 +47,7 @@ def classes(table, source):
     """The classes, lowest first: ``data.labels``, else the values found in training (as numbers if all are).
 
     Args:
-        table: columns ``label`` and ``split`` as ``sources.fetch`` writes them, and ``place`` (line or row of a file)
+        table: columns ``label`` and ``split`` as ``sources.fetch`` writes them, and ``location`` (line or row of a file)
             or ``id`` to say where a bad label stands.
         source: ``sources.Source``.
 
@@ -106,12 +106,12 @@ def _as_yaml_reads(listed, odd):
 
 def _rows_with(odd, what, part, source, split):
     rows = part[part["label"].isin(odd)]
-    where = places(rows["place" if "place" in rows else "id"])
+    where = locations(rows["location" if "location" in rows else "id"])
     have = "1 row has" if len(rows) == 1 else f"{len(rows)} rows have"
     return f"{source.called(split)}: {have} {what}, for instance {odd[0]!r} ({where})"
 
 
-def places(where, limit=5):
+def locations(where, limit=5):
     """Where rows stand, in words: lines of a text file, rows of a table."""
     where = list(map(str, where))
     word = "line" if where[0].isdigit() else "row"

@@ -6,6 +6,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.inputs import package_index
 from lorastudy.inputs.sources.labels import DataError
 
@@ -80,7 +82,5 @@ def quintiles(ratings):
 
     A rating on an inner boundary belongs to the lower class. Boundaries are linearly interpolated quantiles.
     """
-    import pandas as pd
-
     labels, boundaries = pd.qcut(ratings, QUINTILES, labels=False, retbins=True)
     return [int(label) for label in labels], [float(value) for value in boundaries]

@@ -8,6 +8,8 @@ the texts themselves have been counted.
 import math
 from statistics import NormalDist
 
+import numpy as np
+
 NAME = "review-lengths"
 TEXTS = 24_000
 CLASSES = 5
@@ -31,8 +33,6 @@ def read():
 
     A letter is a token under the tokenizer of a random model (``model.byte_tokenizer``).
     """
-    import numpy as np
-
     generator = np.random.default_rng(0)
     lengths = np.clip(np.exp(generator.normal(np.log(MEDIAN), SIGMA, TEXTS)), SHORTEST, LONGEST).astype(int)
     letters = generator.integers(ord("a"), ord("z") + 1, lengths.sum(), dtype=np.uint8).tobytes().decode()

@@ -57,7 +57,7 @@ def accuracy_against_cost(results, look):
     )
     style.legend(figure, [*_handles(results, look, cells), ring])
     meters, devices = (sorted(done[column].dropna().unique()) for column in ("memory_meter", "device"))
-    crowd = ratios.crowd(done)
+    processes = ratios.processes_per_gpu(done)
     return figure, captions.write(
         f"Accuracy against peak memory (left) and time (right) of training, {panels.rate(results)}. The line and rings are the "
         "Pareto front as far as it is shown: the cheapest point, and each dearer one that is shown to be more accurate than the "
@@ -72,7 +72,7 @@ def accuracy_against_cost(results, look):
         f"Measured on {' and on '.join(devices)}{'; times of different devices do not compare' * (len(devices) > 1)}."
         if devices
         else "",
-        f"A GPU had {crowd} processes at a time; times are those of running side by side." if crowd else "",
+        f"A GPU had {processes} processes at a time; times are those of running side by side." if processes else "",
         _shown(results, cells, points),
     )
 

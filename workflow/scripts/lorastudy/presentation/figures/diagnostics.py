@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import captions, panels, style
 from lorastudy.study import grid
@@ -73,8 +75,6 @@ def _groups(results):
     Returns:
         list of groups, each a list of (title, counts or None if nothing has finished); column of the points.
     """
-    import numpy as np
-
     first, groups, by = [], [], None
     for name, row in results.baselines.iterrows():
         title, counts = style.BASELINES[name].rstrip(")").replace(" (", "\n"), None
@@ -104,8 +104,6 @@ def _best(points):
 
 def _matrix(axes, counts):
     """One matrix, its rows divided by their sums; an empty frame that says so without counts."""
-    import numpy as np
-
     axes.grid(False)
     axes.set_box_aspect(1)
     if counts is None:

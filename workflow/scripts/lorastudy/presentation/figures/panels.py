@@ -13,7 +13,7 @@ def points(results, view=tuning.CONFIGURED):
 
 
 def cells(results, view=tuning.CONFIGURED):
-    """The cells of these points: rows of the summary, one a seed."""
+    """The cells of these points: rows of the summary, one per seed."""
     return tuning.views(results.summary)[view]
 
 

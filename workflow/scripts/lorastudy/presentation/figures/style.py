@@ -12,6 +12,8 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lorastudy.study import settings
 from lorastudy.study.grid import ADAPTERS
 
@@ -292,7 +294,7 @@ def lost(axes, x, y, status, count, colour):
 
 
 def singles(axes, x, y, colour):
-    """Small points, one a seed."""
+    """Small points, one per seed."""
     axes.plot(x, y, ".", color=colour, markersize=2.2, alpha=0.6, label="_seeds")
 
 
@@ -315,8 +317,6 @@ def colour_bar(figure, shades, axes, label):
 
 def legend(figure, handles):
     """One legend for the whole figure, above it, in as many columns as have room."""
-    import numpy as np
-
     if not handles:
         return
     # a character is about 0.052 inches wide; symbol and gaps take what 9 characters do

@@ -1,6 +1,7 @@
 """Figures of scores along r and along alpha, at the study's learning rate and at one tuned for each point."""
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.analysis import tuning
 from lorastudy.presentation.figures import captions, panels, style
@@ -76,8 +77,6 @@ def tuned_alpha_trend(results, look):
 
 
 def _tuned(results, look, axis):
-    import pandas as pd
-
     views = (tuning.CONFIGURED, tuning.TUNED)
     line = grid.trend(results.lines, axis)
     points = {view: panels.along(panels.points(results, view), line) for view in views}

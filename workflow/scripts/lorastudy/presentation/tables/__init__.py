@@ -8,6 +8,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from lorastudy.presentation.tables import baseline, controls, hardware, layout, memory, pairs, parameters, study, trends
 from lorastudy.presentation.tables.inputs import Inputs
 from lorastudy.study import paper
@@ -53,8 +55,6 @@ def make(name, results, parameters, directory=paper.DIRECTORY):
         parameters: path of the file of ``count_parameters``.
         directory: where the paper's values are.
     """
-    import pandas as pd
-
     inputs = Inputs(results, pd.read_csv(parameters), Path(directory))
     table = TABLES[name](inputs)
     return table if inputs.with_paper else _without_paper(table)

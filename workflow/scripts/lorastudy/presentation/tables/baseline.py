@@ -1,6 +1,7 @@
 """The paper's Table 5: the base model before fine-tuning."""
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import interval, number, signed
@@ -9,42 +10,14 @@ from lorastudy.presentation.tables.layout import Table
 from lorastudy.statistics import metrics
 from lorastudy.study import paper
 
+GUESSES = ("majority class", "chance")
+AVERAGED = ("precision", "recall", "f1")
+AVERAGES = {"weighted": "", "macro": "macro_"}  # name → prefix of the columns
+
 
 def zero_shot(inputs):
     """The base model before fine-tuning, both ways, beside what guessing gives."""
-    import pandas as pd
-
-    stated = paper.table(5, inputs.directory).iloc[0]
-    rows = []
-    baselines = inputs.results.baselines
-    for name, row in baselines.iterrows():
-        for average, prefix in (("weighted", ""), ("macro", "macro_")):
-            for score in ("precision", "recall", "f1"):
-                column = prefix + score
-                rows.append(
-                    {
-                        "classifier": NAMES[name],
-                        "average": average,
-                        "score": score,
-                        "paper": stated[score],
-                        **dict(zip(("reproduced", "low", "high"), row[[column, f"{column}_low", f"{column}_high"]])),
-                    }
-                )
-        rows.append(
-            {
-                "classifier": NAMES[name],
-                "average": "",
-                "score": "accuracy",
-                "paper": stated.accuracy,
-                **dict(zip(("reproduced", "low", "high"), row[["accuracy", "accuracy_low", "accuracy_high"]])),
-            }
-        )
-    for name, scores in _guessing(inputs.results.confusion).items():
-        for score, value in scores.items():
-            average = "" if score == "accuracy" else "macro" if score.startswith("macro_") else "weighted"
-            rows.append(
-                {"classifier": name, "average": average, "score": score.removeprefix("macro_"), "reproduced": value}
-            )
+    rows = [*_measured(inputs), *_guessed(inputs)]
     frame = pd.DataFrame(rows, columns=["classifier", "average", "score", *STATED, "low", "high"])
     frame["difference"] = frame.reproduced - frame.paper
     # of guessing, people need the lines to beat; the CSV has the rest
@@ -68,6 +41,7 @@ def zero_shot(inputs):
         "Majority class: always the most frequent class of the test texts; chance: every class alike, expected values.",
         footnotes.study(inputs),
     ]
+    baselines = inputs.results.baselines
     notes += [
         f"{NAMES[name]}: {row.status}, {row.reason}." for name, row in baselines.iterrows() if row.status != "finished"
     ]
@@ -80,7 +54,26 @@ def zero_shot(inputs):
     )
 
 
-GUESSES = ("majority class", "chance")
+def _measured(inputs):
+    """Scores of the baselines, beside the paper's."""
+    stated = paper.table(5, inputs.directory).iloc[0]
+    scores = [(average, score, f"{prefix}{score}") for average, prefix in AVERAGES.items() for score in AVERAGED]
+    for name, row in inputs.results.baselines.iterrows():
+        for average, score, column in [*scores, ("", "accuracy", "accuracy")]:
+            yield {
+                "classifier": NAMES[name],
+                "average": average,
+                "score": score,
+                "paper": stated[score],
+                **dict(zip(("reproduced", "low", "high"), row[[column, f"{column}_low", f"{column}_high"]])),
+            }
+
+
+def _guessed(inputs):
+    for name, scores in _guessing(inputs.results.confusion).items():
+        for score, value in scores.items():
+            average = "" if score == "accuracy" else "macro" if score.startswith("macro_") else "weighted"
+            yield {"classifier": name, "average": average, "score": score.removeprefix("macro_"), "reproduced": value}
 
 
 def _guessing(confusion):

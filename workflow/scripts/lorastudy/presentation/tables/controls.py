@@ -1,5 +1,7 @@
 """What training without adapters gives, beside the adapters: the head alone and full fine-tuning."""
 
+import pandas as pd
+
 from lorastudy.analysis import collapse, tuning
 from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import interval, number, p_value, signed, significant, whole
@@ -15,8 +17,6 @@ COLUMNS = [
 
 def controls(inputs):
     """A row for each control and method with adapters: the control's scores, and how far the method's points are ahead."""
-    import pandas as pd
-
     views = tuning.controls(inputs.results.summary)
     rows = [
         _row(view, control, group) | beside

@@ -34,11 +34,11 @@ def holes(points):
 
 def shared(cells):
     """That cells had no GPU of their own, if so."""
-    crowd = ratios.crowd(cells)
-    if crowd is None:
+    processes = ratios.processes_per_gpu(cells)
+    if processes is None:
         return []
     return [
-        f"A GPU had {crowd} processes at a time: fine-tuning times are those of running side by side, and their ratios "
+        f"A GPU had {processes} processes at a time: fine-tuning times are those of running side by side, and their ratios "
         "without an interval; energy and device hours count an equal part of the GPU for each."
     ]
 

@@ -1,6 +1,7 @@
 """The paper's Tables 2 and 3: memory by number format and by method."""
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.planning import memory
 from lorastudy.presentation.tables.formatting import number, signed
@@ -11,8 +12,6 @@ from lorastudy.study import architecture, grid, paper
 
 def by_dtype(inputs):
     """Table 2 by its own arithmetic, beside what the weights of the real model take."""
-    import pandas as pd
-
     stated, computed = paper.table(2, inputs.directory), paper.memory_by_dtype().set_index("use")
     allocated = {
         "fp32_gib": memory.base(architecture.named(architecture.PAPER), False, "float32") / memory.GIB,
@@ -45,7 +44,7 @@ def by_dtype(inputs):
         }
     )
     notes = [
-        "GiB (2^30 bytes; the paper writes GB). Reproduced: 8e9 parameters times bytes a parameter; fine-tuning is four "
+        "GiB (2^30 bytes; the paper writes GB). Reproduced: 8e9 parameters times bytes per parameter; fine-tuning is four "
         "times inference.",
         "Allocated: the weights of the model that is fine-tuned here, without a language-model head (7,504,924,672 "
         "parameters); int4 is NF4 with double quantization, its constants counted and the embedding left in 16 bits. "
@@ -64,36 +63,11 @@ TABLE3_CELLS = {
 
 def by_method(inputs):
     """Table 3 by its own arithmetic, beside what the engine allocates and what cells measured."""
-    import pandas as pd
-
     counts = inputs.parameters
     of_paper = counts[counts.targets.eq("all-linear") & counts["head"].eq("paper") & counts.r.eq(paper.MEMORY_RANK)]
     parameters = int(of_paper.trainable_parameters.iloc[0])
-    stated = paper.table(3, inputs.directory)
-    computed = paper.memory_by_method(parameters, inputs.directory).set_index("type")
     tokens = _micro_batch(inputs)
-    rows = []
-    for row in stated.to_dict("records"):
-        method, dtype = TABLE3_CELLS[row["type"]]
-        cell = grid.Cell(method, grid.ALL_LINEAR, paper.MEMORY_RANK, 2 * paper.MEMORY_RANK, 0)
-        need = memory.training(architecture.named(architecture.PAPER), CLASSES, cell, tokens, dtype=dtype).as_gib()
-        allocated = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
-        allocated["activations and buffers"] = need["total"] - sum(allocated.values())
-        allocated["total"] = need["total"]
-        for component, size in allocated.items():
-            column = f"{component}_gib"
-            rows.append(
-                {
-                    "type": row["type"],
-                    "component": component,
-                    "unit": "GiB",
-                    "paper": row.get(column, np.nan),
-                    "reproduced": computed.loc[row["type"]].get(column, np.nan),
-                    "allocated": size,
-                    "measured": _measured(inputs, method, dtype) if component == "total" else np.nan,
-                }
-            )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(_by_component(inputs, parameters, tokens))
     frame["difference"] = frame.reproduced - frame.paper
     frame = frame[["type", "component", "unit", *STATED, "allocated", "measured"]]
     shown = pd.DataFrame(
@@ -109,19 +83,17 @@ def by_method(inputs):
     )
     if frame.measured.isna().all():
         shown = shown.drop(columns="measured")
+        measured = f"nothing yet, since no all-linear cell at r = {paper.MEMORY_RANK} of {PAPER_MODEL} has run"
+    else:
+        measured = f"peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch"
     notes = [
         f"GiB, all-linear at r = {paper.MEMORY_RANK}, {parameters:,} trainable parameters. Reproduced: the paper's "
         "convention (8e9 weights; no activations, no quantization constants, the embedding quantized).",
         f"Allocated: predicted for this pipeline with a micro-batch of {tokens:,} tokens and no checkpointing; FP16 runs "
         "as bfloat16, adapters, gradients and both AdamW moments are float32, and the embedding of the NF4 model is not "
         "quantized.",
+        f"Measured: {measured}.",
     ]
-    if frame.measured.isna().all():
-        notes.append(
-            f"Measured: nothing yet, since no all-linear cell at r = {paper.MEMORY_RANK} of {PAPER_MODEL} has run."
-        )
-    else:
-        notes.append(f"Measured: peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch.")
     return Table(
         "The paper's Table 3: memory of LoRA and QLoRA fine-tuning by component.",
         frame,
@@ -131,13 +103,40 @@ def by_method(inputs):
     )
 
 
+def _by_component(inputs, parameters, tokens):
+    """A row for each component of each type of Table 3, with a micro-batch of ``tokens``."""
+    computed = paper.memory_by_method(parameters, inputs.directory).set_index("type")
+    for row in paper.table(3, inputs.directory).to_dict("records"):
+        method, dtype = TABLE3_CELLS[row["type"]]
+        for component, size in _allocated(method, dtype, tokens).items():
+            column = f"{component}_gib"
+            yield {
+                "type": row["type"],
+                "component": component,
+                "unit": "GiB",
+                "paper": row.get(column, np.nan),
+                "reproduced": computed.loc[row["type"]].get(column, np.nan),
+                "allocated": size,
+                "measured": _measured(inputs, method, dtype) if component == "total" else np.nan,
+            }
+
+
+def _allocated(method, dtype, tokens):
+    """Component → GiB that this pipeline takes for the paper's model."""
+    cell = grid.Cell(method, grid.ALL_LINEAR, paper.MEMORY_RANK, 2 * paper.MEMORY_RANK, 0)
+    need = memory.training(architecture.named(architecture.PAPER), CLASSES, cell, tokens, dtype=dtype).as_gib()
+    found = dict(zip(paper.COMPONENTS, (need["base"], need["adapters"], need["gradients"], need["optimizer"])))
+    found["activations and buffers"] = need["total"] - sum(found.values())
+    return found | {"total": need["total"]}
+
+
 def _micro_batch(inputs):
     """Tokens of the micro-batch that the cells ran with; the longest that an optimizer step can have if none has run."""
     used = inputs.results.cells.micro_batch_tokens.dropna()
     if len(used):
         return int(used.mode().iloc[0])
     blocks = inputs.results.settings
-    return blocks["training"]["batch_size"] * blocks["data"]["max_length"]
+    return memory.step_tokens(blocks["training"]["batch_size"], blocks["data"]["max_length"])
 
 
 def _measured(inputs, method, dtype):

@@ -1,5 +1,7 @@
 """Tables of the whole study: the paper's claims, its questions, assumptions, cost."""
 
+import pandas as pd
+
 from lorastudy.analysis import cost, scatter
 from lorastudy.analysis.claims import judging, verdicts
 from lorastudy.analysis.claims import questions as ask
@@ -7,7 +9,7 @@ from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import p_value, significant, whole
 from lorastudy.presentation.tables.inputs import LEVEL
 from lorastudy.presentation.tables.layout import Table
-from lorastudy.study import assumptions as ledger
+from lorastudy.study import assumptions as of_study
 from lorastudy.study.grid import METHODS
 
 
@@ -52,8 +54,6 @@ WORDS = (
 
 def _shown(frame, first):
     """The rows of a table of claims as text, after the columns ``first``."""
-    import pandas as pd
-
     shown = {"": [str(number) for number in range(1, 1 + len(frame))]} | first
     return pd.DataFrame(
         shown
@@ -94,9 +94,7 @@ def _notes(inputs, frame):
 
 def assumptions(inputs):
     """What the paper states, what is derived from it and what is assumed, with this study's values."""
-    import pandas as pd
-
-    frame = ledger.table(inputs.results.settings)
+    frame = of_study.table(inputs.results.settings)
     if not inputs.with_paper:
         frame = frame.loc[frame.key.ne(""), ["what", "value", "key"]]
         shown = frame.rename(columns={"value": "this study"})
@@ -122,8 +120,6 @@ def assumptions(inputs):
 
 def costs(inputs):
     """Hours, energy, CO2e and money: of each result in the CSV, summed up for people."""
-    import pandas as pd
-
     block = inputs.results.settings["cost"]
     frame = cost.table(inputs.results.summary, block)
     sums = cost.totals(frame)

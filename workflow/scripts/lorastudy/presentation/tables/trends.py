@@ -1,6 +1,7 @@
 """The result tables of sections 3.1 and 3.2: scores along r and along alpha, line by line of the grid."""
 
 import numpy as np
+import pandas as pd
 
 from lorastudy.analysis import tuning
 from lorastudy.presentation.tables import footnotes
@@ -27,9 +28,7 @@ def constant_alpha(inputs):
 
 
 def _trend(inputs, axis, caption):
-    """Scores along an axis, a column a method and target set; marks where the best is distinguishable."""
-    import pandas as pd
-
+    """Scores along an axis, a column per method and target set; marks where the best is distinguishable."""
     lines = [part for line in inputs.results.lines for part in line.along(axis)]
     stated = paper.accuracies(inputs.directory)
     stated = stated[stated.section.eq(SECTIONS[axis])].set_index(["method", "targets", "r", "alpha"]).accuracy
@@ -100,8 +99,6 @@ def _row(line, score, point, mark, stated):
 
 def _shown(rows, axis, order):
     """What people read: without columns that have one value only, which the caption or the notes give."""
-    import pandas as pd
-
     frame = pd.DataFrame(rows)
     if frame.empty:
         return pd.DataFrame(columns=["score", *sorted(("r", "alpha"), key=lambda name: name != axis)])
