@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import simulation
 from lorastudy.analysis import comparisons, contrasts
 from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated
@@ -28,10 +29,13 @@ TIE = 1e-9
 HEAD = """# Coverage of intervals, error of tests and verdicts
 
 Written by `python benchmarks/coverage.py` from `coverage.json`; its worlds are described in the script. An interval is
-judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. Family-wise error: families
-with a difference shown where there is none or the other way, in percent; the standard error of 5% over n studies is
-22 / sqrt(n) points, so that few studies find gross faults alone.
+judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. What no seed of a study shows,
+that some seeds fail in part, no interval of it can hold; such intervals are judged by the runs that do not fail, and once
+more by all (`cells, of which some fail as no seed here did`). Family-wise error: families with a difference shown where
+there is none or the other way, in percent. Behind ± is the standard error of a share, from what studies differ by (the
+intervals of one study go together); of none or all it is that of one study more which is otherwise.
 """
+UNSEEN = "cells, of which some fail as no seed here did"
 PART = 25  # studies between two looks at the counts
 LEVELS = {
     comparisons.TESTS["shared"]: "cells",
@@ -113,23 +117,31 @@ WORLDS = {
     "claims rates": World("alpha times learning rate is all that matters", by_product, {"alpha": {"r": 8, "alpha": [8, 16, 32]}},
                           claims=True, rates=(0.5, 2.0)),
     "more seeds": World("the paper's grid, most of its claims true: three seeds, then six", as_the_paper_says, PAPER, 6, claims=True),
+    "more seeds, flat": World("nothing matters, seeds act on methods, targets and sets: three seeds, then six", alike, SLICES, 6, scatter=INTERACTING),
+    "more seeds, one lower": World("one r of seven is 1.5 points lower: three seeds, then six", one_lower, SLICES, 6),
 }  # fmt: skip
-MORE = "more seeds"  # judged with its first three seeds, too
+MORE = "more seeds"  # how worlds are called that are judged with their first three seeds, too
+SUMS = ("part", "whole", "part²", "part whole", "whole²")
+DECIDED = ("supported", "contradicted")
 
 
 # --- truth
 
 
-def true_differences(rows, wanted, study):
-    """True value of each row of the comparisons, at the level that its test is about, over the runs that it is made of."""
+def true_differences(rows, wanted, study, at_large="seen"):
+    """True value of each row of the comparisons, at the level that its test is about, over the runs that it is made of.
+
+    Of rows about runs at large it is that of the level ``at_large`` of ``simulation.Study.truth``.
+    """
     found = {}
     for contrast in wanted:
         units, seeds = contrasts.complete(contrast.members())
-        found[contrast.family, contrast.group, contrast.line, contrast.a, contrast.b] = (units, seeds, contrast.offset)
+        found[_key(contrast, contrast.common)] = (units, seeds, contrast.offset)
     values = []
     for row in rows.itertuples():
-        units, seeds, offset = found[row.family, row.group, row.line, row.a, row.b]
-        of = study.truth[LEVELS.get(row.test, "cells")]
+        units, seeds, offset = found[_key(row, {"method": row.method, "targets": row.targets})]
+        level = LEVELS.get(row.test, "cells")
+        of = study.truth[at_large if level == "cells" else level]
         sums = [
             sum(weight * of[runs.get(seed, runs.get(None))] for weight, runs in unit)
             for unit in units
@@ -137,6 +149,12 @@ def true_differences(rows, wanted, study):
         ]
         values.append(np.mean(sums) - offset)
     return np.array(values)
+
+
+def _key(of, common):
+    """What tells a row, or a contrast, from all others: trends of two sets have the same ends."""
+    sets = ("" if pd.isna(level := common.get(name)) else level for name in ("method", "targets"))
+    return of.family, of.group, of.line, of.a, of.b, *sets
 
 
 def holds(required, difference, margin):
@@ -216,38 +234,66 @@ def count(study):
     results, wanted = study.results()
     rows = results.comparisons
     rows = rows[rows.line.ne(measuring.RATES) & rows["view"].eq("configured")]
-    truth = true_differences(rows, wanted, study)
+    truth, every = (true_differences(rows, wanted, study, level) for level in ("seen", "cells"))
     counts = Counter({("studies",): 1})
     known = rows.low.notna().to_numpy()
-    held = (rows.low <= truth + TIE) & (truth - TIE <= rows.high)
+    held, held_by_all = ((rows.low <= of + TIE) & (of - TIE <= rows.high) for of in (truth, every))
+    unseen = pd.Series(np.abs(truth - every) > TIE, rows.index)
     false = rows.p_holm.lt(0.05) & (np.where(np.abs(truth) < TIE, 0.0, truth) * rows.difference <= 0)
     for (family, test), part in rows[known].groupby(["family", "test"], sort=False):
-        counts["intervals", family, LEVELS[test]] += len(part)
-        counts["held", family, LEVELS[test]] += int(held[part.index].sum())
+        tally(counts, ("held", family, LEVELS[test]), held[part.index])
+        if (others := unseen[part.index]).any():
+            tally(counts, ("held", family, UNSEEN), held_by_all[part.index][others])
     for family, part in rows[known & rows.family.ne(measuring.FAMILY)].groupby("family", sort=False):
-        groups = false[part.index].groupby(part.group.fillna("")).any()
-        counts["families", family] += len(groups)
-        counts["false", family] += int(groups.sum())
-    return counts + _verdicts(results)
-
-
-def _verdicts(results):
-    tables = [questions.table(results)] + ([judging.table(results)] if results.settings["study"]["paper"] else [])
-    counts = Counter()
-    for place, table in enumerate(tables):
-        for row in table[table["view"].eq("configured")].itertuples():
-            name = f"claim {row.claim}" if place and row.claim in ("time", "memory") else row.claim
-            counts["verdict", name, row.verdict] += 1
+        tally(counts, ("false", family), false[part.index].groupby(part.group.fillna("")).any())
+    for name, verdict in verdicts_of(results).items():
+        counts["verdict", name, verdict] += 1
     return counts
+
+
+def tally(counts, key, found):
+    """Add what one study found, a bool of each member, with the squares that a share's standard error is made of."""
+    part, whole = int(found.sum()), len(found)
+    for name, amount in zip(SUMS, (part, whole, part * part, part * whole, whole * whole)):
+        counts[*key, name] += amount
+
+
+def share(counts, key, studies):
+    """A share as text, in percent, with its standard error: that of a ratio over studies."""
+    part, whole, square, cross, size = (counts[*key, name] for name in SUMS)
+    ratio = part / whole
+    error = np.sqrt(max(0.0, square - 2 * ratio * cross + ratio**2 * size)) / whole
+    if part in (0, whole):
+        error = np.sqrt((studies + 1) / (studies + 2) ** 3)
+    return f"{100 * ratio:.1f} ± {100 * error:.1f}"
+
+
+def verdicts_of(results):
+    """Claim or question → verdict, at the configured learning rate."""
+    tables = [questions.table(results)] + ([judging.table(results)] if results.settings["study"]["paper"] else [])
+    return {
+        f"claim {row.claim}" if place and row.claim in ("time", "memory") else row.claim: row.verdict
+        for place, table in enumerate(tables)
+        for row in table[table["view"].eq("configured")].itertuples()
+    }
 
 
 def turned(study):
-    """Of each claim: its verdict with the first three seeds and with all, as a ``Counter`` of pairs that are opposite."""
-    both = [judging.table(one.results()[0]).set_index("claim").verdict for one in (study.with_seeds(3), study)]
-    counts = Counter()
-    for claim in both[0].index:
-        counts["turns", claim, both[0][claim], both[1][claim]] += 1
+    """Pairs of verdicts with the first three seeds and with all, and whether any turned, as a ``Counter``."""
+    before, after = (verdicts_of(one.results()[0]) for one in (study.with_seeds(3), study))
+    may = may_be(study.world)
+    counts = Counter({("studies",): 1})
+    for claim, verdict in before.items():
+        counts["turns", claim, verdict, after[claim]] += 1
+    opposite = [is_opposite(verdict, after[claim], may[claim]) for claim, verdict in before.items() if claim in may]
+    tally(counts, ("any turned",), np.array([any(opposite)]))
     return counts
+
+
+def is_opposite(before, after, may):
+    """Whether a right answer became its opposite, which is wrong."""
+    allowed = dict(zip(DECIDED, may))
+    return before in DECIDED and after in DECIDED and after != before and allowed[before] and not allowed[after]
 
 
 def run(name, studies, seed):
@@ -255,8 +301,7 @@ def run(name, studies, seed):
     world, generator, counts = WORLDS[name], np.random.default_rng(seed), Counter()
     for _ in range(studies):
         study = simulation.draw(generator, world)
-        counts += turned(study) if name == MORE else count(study)
-        counts["studies",] += name == MORE
+        counts += turned(study) if name.startswith(MORE) else count(study)
     return counts
 
 
@@ -293,29 +338,57 @@ def page(found):
     """The counts as a page in Markdown, in percent."""
     parts = [HEAD]
     for name, counts in found.items():
-        parts.append(
-            f"## {name}\n\n{WORLDS[name].title[0].upper()}{WORLDS[name].title[1:]}. {counts['studies',]} studies.\n"
-        )
-        families = [key[1:] for key in counts if key[0] == "intervals"]
-        if families:
-            parts.append(
-                "| family | about | intervals | hold the truth | family-wise error |\n|---|---|---:|---:|---:|"
-            )
-        for family, level in families:
-            held, size = counts["held", family, level], counts["intervals", family, level]
-            error = f"{100 * counts['false', family] / of:.1f}" if (of := counts["families", family]) else "–"
-            parts.append(f"| {family} | {level} | {size} | {100 * held / size:.1f} | {error} |")
-        may, verdicts = may_be(WORLDS[name]), sorted({key[1] for key in counts if key[0] == "verdict"})
-        if verdicts:
-            parts.append("\n| question | supported | contradicted | undecided | wrong |\n|---|---:|---:|---:|---:|")
-        for claim in verdicts:
-            kinds = [counts["verdict", claim, kind] for kind in ("supported", "contradicted", "undecided")]
-            wrong = "–"
-            if claim in may and WORLDS[name].seeds >= 3:
-                wrong = sum(number for number, allowed in zip(kinds, may[claim]) if not allowed)
-            parts.append(f"| {claim} | {' | '.join(map(str, kinds))} | {wrong} |")
-        parts.append("")
+        title, studies = WORLDS[name].title, counts["studies",]
+        parts.append(f"## {name}\n\n{title[0].upper()}{title[1:]}. {studies} studies.\n")
+        parts += [
+            *_intervals(counts, studies),
+            *_verdicts(WORLDS[name], counts),
+            *_turns(WORLDS[name], counts, studies),
+            "",
+        ]
     return "\n".join(parts)
+
+
+def _intervals(counts, studies):
+    families = [key[1:3] for key in counts if key[0] == "held" and key[3] == "whole"]
+    if families:
+        yield "| family | about | intervals | hold the truth | family-wise error |\n|---|---|---:|---:|---:|"
+    for family, level in families:
+        tested = counts["false", family, "whole"] and level != UNSEEN
+        error = share(counts, ("false", family), studies) if tested else "–"
+        held = share(counts, ("held", family, level), studies)
+        yield f"| {family} | {level} | {counts['held', family, level, 'whole']} | {held} | {error} |"
+
+
+def _verdicts(world, counts):
+    may, named = may_be(world), sorted({key[1] for key in counts if key[0] == "verdict"})
+    if named:
+        yield "\n| question | supported | contradicted | undecided | wrong |\n|---|---:|---:|---:|---:|"
+    for claim in named:
+        kinds = [counts["verdict", claim, kind] for kind in (*DECIDED, "undecided")]
+        wrong = "–"
+        if claim in may and world.seeds >= 3:
+            wrong = sum(number for number, allowed in zip(kinds, may[claim]) if not allowed)
+        yield f"| {claim} | {' | '.join(map(str, kinds))} | {wrong} |"
+
+
+def _turns(world, counts, studies):
+    may, named = may_be(world), sorted({key[1] for key in counts if key[0] == "turns"})
+    if not named:
+        return
+    yield "| question | right with three | right with six | wrong with three | wrong with six | turned into the opposite |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for claim in (claim for claim in named if claim in may):
+        allowed = dict(zip(DECIDED, may[claim]))
+        pairs = {key[2:]: number for key, number in counts.items() if key[:2] == ("turns", claim)}
+        columns = [
+            sum(number for pair, number in pairs.items() if allowed.get(pair[which]) == right)
+            for right in (True, False)
+            for which in (0, 1)
+        ]
+        columns.append(sum(number for pair, number in pairs.items() if is_opposite(*pair, may[claim])))
+        yield f"| {claim} | {' | '.join(map(str, columns))} |"
+    yield f"\nIn {share(counts, ('any turned',), studies)} percent of the studies a right answer turned into its opposite."
 
 
 def main():

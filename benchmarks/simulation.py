@@ -87,9 +87,9 @@ class World:
             }
         )  # fmt: skip
 
-    def mean(self, cell):
-        """Mean accuracy of the runs of a cell that learn, those that fail in part among them."""
-        return self.accuracy(cell) - self.loses(cell) / 2 - self.fails(cell) * LOSS / 2
+    def mean(self, cell, failing=True):
+        """Mean accuracy of the runs of a cell that learn, those that fail in part among them if ``failing``."""
+        return self.accuracy(cell) - self.loses(cell) / 2 - failing * self.fails(cell) * LOSS / 2
 
 
 @dataclass
@@ -100,8 +100,9 @@ class Study:
         world: ``World``.
         summary: as of ``summary.build``, what verdicts need of it.
         scores: id → right (1) or wrong (0) for each text.
-        truth: level (``cells``, ``seeds``, ``runs``) → id → accuracy: over all runs of the cell, over all runs with this
-            seed, of this run, each over all texts.
+        truth: level (``cells``, ``seen``, ``seeds``, ``runs``) → id → accuracy: over all runs of the cell, the same had
+            what no seed of this study showed not been possible (that a seed fails in part), over all runs with this seed, of
+            this run, each over all texts.
     """
 
     world: World
@@ -125,7 +126,8 @@ class Study:
                 self.summary, grid.lines(of.grid), of.block("statistics"), claims=self.world.claims
             )
         blocks = {name: of.block(name) for name in ("study", "grid", "statistics", "training", "data")}
-        return summary.Results(self.summary, None, made, None, {}, blocks), measure.call_args_list[0].args[0]
+        found = summary.Results(self.summary, None, made, None, {}, (), blocks)
+        return found, measure.call_args_list[0].args[0]
 
     def with_seeds(self, seeds):
         """The same study as it was when only these seeds had run."""
@@ -137,7 +139,7 @@ def draw(generator, world):
     """A ``Study`` of a ``World``."""
     of = world.settings()
     cells = [*grid.cells(of.grid).values()]
-    scores, rows, truth = {}, [], {"cells": {}, "seeds": {}, "runs": {}}
+    scores, rows, truth = {}, [], {"cells": {}, "seen": {}, "seeds": {}, "runs": {}}
     texts, effects = _Drawn(generator, world.texts), _Drawn(generator, None)
     luck = {seed: generator.random(2) for seed in range(world.seeds)}
     for cell in cells:
@@ -151,6 +153,7 @@ def draw(generator, world):
         right = generator.random(world.texts) < 1 / CLASSES if collapsed else _right(texts, cell, names, accuracy)
         scores[cell.id] = right.astype(np.float32)
         truth["cells"][cell.id] = world.mean(cell)
+        truth["seen"][cell.id] = world.mean(cell, any(drawn[0] < world.fails(cell) for drawn in luck.values()))
         truth["seeds"][cell.id] = world.accuracy(cell) + moved
         truth["runs"][cell.id] = 1 / CLASSES if collapsed else accuracy
         rows.append(_row(generator, world, of, cell, right))

@@ -237,6 +237,34 @@ def test_nothing_finished_is_no_fault(tmp_path):
     assert results.points.reason.eq("not run yet").all()
 
 
+def test_texts_that_belong_together_are_compared_by_their_groups(several, tmp_path):
+    """Sixty groups of five: the differences stay, their standard errors are those of sums over groups, by hand."""
+    import shutil
+
+    directory = tmp_path / "study"
+    shutil.copytree(several[0], directory)
+    for path in (directory / "results").glob("*/*/predictions.parquet"):
+        table = pd.read_parquet(path)
+        table.assign(group=[f"author {place // 5}" for place in range(len(table))]).to_parquet(path, index=False)
+    grouped, alone = synthetic.gather(directory), several[1]
+    assert grouped.comparisons.difference.to_numpy() == pytest.approx(alone.comparisons.difference.to_numpy(), abs=1e-6)
+    rows = grouped.comparisons
+    row = rows[rows.family.eq("targets") & rows.metric.eq("nll") & rows.a.eq("qlora_all-linear_r8_a16")].iloc[0]
+    assert row.n == 60
+    values = []
+    for seed in (0, 1, 2):
+        tables = [predictions(directory, f"qlora_{name}_r8_a16_s{seed}") for name in ("all-linear", "attention")]
+        nll = [
+            -np.log([table[f"probability_{label}"][place] for place, label in enumerate(table.label)])
+            for table in tables
+        ]
+        values.append(nll[0] - nll[1])
+    of_groups = np.mean(values, axis=0).reshape(60, 5).mean(axis=1)  # of equal sizes a group is its mean
+    assert row.se_fixed == pytest.approx(of_groups.std(ddof=1) / np.sqrt(60), rel=1e-4)
+    assert grouped.points.accuracy.to_numpy() == pytest.approx(alone.points.accuracy.to_numpy())
+    assert not np.allclose(grouped.points.nll_low, alone.points.nll_low)
+
+
 # Points
 
 

@@ -114,6 +114,49 @@ def test_every_class_has_an_equal_share(prepared, classes, sizes, expected):
     assert len(set(texts)) == len(texts)
 
 
+def grouped(tmp_path, tokenizer_directory, rows, name="study", **keys):
+    """Splits and card of (text, label, author) rows."""
+    directory = tmp_path / name
+    directory.mkdir()
+    with (directory / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label", "author"), *rows])
+    study = block(group_column="author", **keys)
+    data.fetch(data.Source.of(study), directory / "source.parquet", directory)
+    data.prepare(study, directory / "source.parquet", tokenizer_directory, directory / "data")
+    splits = {split: data.read_split(directory / "data" / f"{split}.parquet") for split in SPLITS}
+    return splits, json.loads((directory / "data" / "card.json").read_text())
+
+
+def test_no_group_is_divided_between_splits(tmp_path, tokenizer_directory):
+    """Forty authors of 15 texts each, three of each class."""
+    rows = [(text, label, f"author {row // 15}") for row, (text, label) in enumerate(reviews(600))]
+    sizes = {"train_size": 200, "validation_size": 50, "test_size": 100}
+    splits, card = grouped(tmp_path, tokenizer_directory, rows, **sizes)
+    author = {text: name for text, _, name in rows}
+    for split, found in splits.items():
+        assert found.group == [author[text] for text in found.text]
+        assert Counter(found.label.tolist()) == {k: sizes[f"{split}_size"] // 5 for k in range(5)}
+        assert card["splits"][split]["groups"] == len(set(found.group))
+    names = [set(splits[split].group) for split in SPLITS]
+    assert not any(one & other for one, other in combinations(names, 2))
+    assert len(names[2]) == 7  # whole groups: 20 of each class, 3 of each of an author
+    more, _ = grouped(tmp_path, tokenizer_directory, rows[::-1], "more", **sizes | {"train_size": 300})
+    assert set(more["test"].text) == set(splits["test"].text)
+
+
+def test_groups_that_are_too_large_are_named(tmp_path, tokenizer_directory):
+    rows = [(text, label, f"author {row // 200}") for row, (text, label) in enumerate(reviews(400))]
+    with pytest.raises(data.DataError, match="or are of groups in another split"):
+        grouped(tmp_path, tokenizer_directory, rows)
+
+
+def test_without_groups_a_split_has_no_such_column(prepared, tmp_path):
+    splits, _ = prepared(reviews(100))
+    assert splits["test"].group is None
+    assert pq.read_schema(tmp_path / "study" / "data" / "test.parquet").names == ["id", "text", "label", "input_ids"]
+    assert pq.read_schema(tmp_path / "study" / "source.parquet").names == ["id", "text", "label", "split"]
+
+
 def test_labels_and_texts_stay_together(prepared):
     rows = reviews(100)
     splits, card = prepared(rows, labels=(5, 4, 3, 2, 1))

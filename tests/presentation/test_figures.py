@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -178,6 +179,64 @@ def test_several_seeds_show_mean_interval_and_each_seed(study):
     assert "over both texts and seeds" in caption
 
 
+def test_runs_at_chance_are_crosses_in_the_strip_and_no_bar(study):
+    """Two of three seeds collapse at one point: a cross that says 2, a bar for the one that learned."""
+    lost = [grid.Cell("lora", "attention", 16, 32, seed) for seed in (1, 2)]
+    _, results = study(
+        {"grid__seeds": [0, 1, 2]}, accuracy=lambda cell: 0.1 if cell in lost else accuracy(cell), seed_spread=0.01
+    )
+    figure, _ = drawn("r_trend", results)
+    strip = figure.axes[-2]
+    assert line(strip, "_collapsed").get_xdata()[0] == 16
+    assert [text.get_text() for text in strip.texts] == ["2"]
+    assert min(low for low, _ in intervals(panel(figure, "Attention"))) > 0.4
+
+
+def test_thick_bars_touch_where_points_are_barely_apart(study):
+    """Of the three pairs of a line each half-width is the sum of two thick ones: three equations, three unknowns."""
+    _, results = study({"grid__seeds": [0, 1, 2]}, seed_spread=0.02)
+    figure, caption = drawn("r_trend", results)
+    rows = results.comparisons.query("family == 'r_pair' and metric == 'accuracy' and method == 'lora' and targets == 'attention'")  # fmt: skip
+    halves = {(float(row.a_value), float(row.b_value)): (row.high - row.low) / 2 for row in rows.itertuples()}
+    a, b, c = halves[8, 4], halves[16, 4], halves[16, 8]
+    by_hand = [(a + b - c) / 2, (a + c - b) / 2, (b + c - a) / 2]
+    centres = line(panel(figure, "Attention"), "lora").get_ydata()
+    thick = [found.get_ydata() for found in panel(figure, "Attention").lines if found.get_label() == "_inner"]
+    for centre, half in zip(centres, by_hand, strict=True):
+        assert half > 0
+        assert any(bar == pytest.approx([centre - half, centre + half], abs=1e-6) for bar in thick)
+    assert "Thick bars are for comparison along a line" in caption
+
+
+def test_the_average_is_a_diamond_as_wide_as_its_interval(study):
+    _, results = study({"grid__seeds": [0, 1, 2]}, seed_spread=0.01)
+    figure, _ = drawn("lora_against_qlora", results)
+    row = results.comparisons.query("family == 'pooled_method' and metric == 'accuracy'").iloc[0]
+    for axes in figure.axes:
+        (diamond,) = [patch for patch in axes.patches if patch.get_label() == "average"]
+        x = diamond.get_xy()[:, 0]
+        assert (x.min(), x.max()) == pytest.approx((row.low, row.high))
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()][-1] == "average"
+
+
+def test_what_is_far_wider_than_the_rest_goes_on_beyond_the_axis(study):
+    _, results = study()
+    rows = results.comparisons
+    here = rows.family.eq("method") & rows.targets.eq("attention") & rows.alpha.eq(64)
+    wide = rows.assign(low=rows.low.mask(here, -0.9), high=rows.high.mask(here, 0.95))
+    figure, caption = drawn("lora_against_qlora", dataclasses.replace(results, comparisons=wide))
+    axes = panel(figure, "Attention")
+    low, high = axes.get_xlim()
+    assert axes.get_xscale() == "linear" and low > -0.5 and high < 0.5
+    arrows = {found.get_marker(): found.get_xdata()[0] for found in axes.lines if found.get_label() == "_beyond"}
+    assert arrows == {"<": pytest.approx(low), ">": pytest.approx(high)}
+    assert re.search(
+        r"Arrows go on beyond the axis: Attention, r = 8, α = 64 \+0\.\d{3} \[−0\.900, \+0\.950\]\.", caption
+    )
+    assert "_beyond" not in labels(panel(figure, "All linear layers"))
+    assert_tidy(figure, "lora_against_qlora")
+
+
 def test_paired_differences_are_those_of_the_same_texts(study):
     _, results = study()
     figure, caption = drawn("lora_against_qlora", results)
@@ -186,7 +245,7 @@ def test_paired_differences_are_those_of_the_same_texts(study):
         axes = panel(figure, title)
         rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
         points = [found for found in axes.lines if found.get_label() == "difference"]
-        assert len(points) == len(rows) == 5
+        assert len(points) == 5 and rows.pop() == "average"
         for point in points:
             r, alpha = map(int, re.findall(r"\d+", rows[int(point.get_ydata()[0])]))
             lora, qlora = (
@@ -255,6 +314,21 @@ def test_pareto_front():
     """By hand: b costs as much as a and is worse, d costs more than c and is no better, f has no cost."""
     table = pd.DataFrame({"id": [*"abcdef"], "cost": [1, 1, 2, 3, 4, None], "accuracy": [0.5, 0.4, 0.6, 0.6, 0.7, 0.9]})
     assert list(costs.pareto(table, "cost").id) == ["a", "c", "e"]
+
+
+def test_a_front_beyond_noise():
+    """c is not shown to be ahead of a, so that e is held against a: by its interval, for the two are not compared."""
+    table = pd.DataFrame({"point": [*"ace"], "accuracy_low": [0.45, 0.5, 0.6], "accuracy_high": [0.55, 0.7, 0.8]})
+    pair = {"view": "configured", "metric": "accuracy", "a": "c", "b": "a", "difference": 0.1}
+    rows = pd.DataFrame([pair | {"family": "method", "p_holm": 0.01}, pair | {"family": "set_pair", "p_holm": 0.2}])
+
+    def kept(rows, front=table):
+        return list(costs.beyond_noise(front, costs.shown_ahead(SimpleNamespace(comparisons=rows))).point)
+
+    assert kept(rows) == ["a", "e"]
+    assert kept(rows.assign(p_holm=0.01)) == ["a", "c"]  # e overlaps c
+    assert kept(rows, table.assign(accuracy_low=[0.45, 0.5, 0.54])) == ["a"]
+    assert kept(rows.assign(p_holm=0.01, difference=-0.1)) == ["a", "e"]
 
 
 @pytest.mark.parametrize(("longest", "unit", "value"), [(200, "s", 200), (3600, "min", 60), (36000, "h", 10)])
@@ -445,8 +519,11 @@ def test_holes_are_marked_where_they_would_be(study):
     _, results = study(**HOLES)
     figure, _ = drawn("r_trend", results)
     left, right = panel(figure, "Attention"), panel(figure, "All linear layers")
-    assert line(left, "_diverged").get_xdata()[0] == 4
-    assert line(right, "_missing").get_xdata()[0] == 8
+    strips = figure.axes[-2:]  # of their own, below all scores
+    assert line(strips[0], "_diverged").get_xdata()[0] == 4
+    assert line(strips[1], "_missing").get_xdata()[0] == 8
+    assert not {"_diverged", "_missing"} & {label for axes in figure.axes[:-2] for label in labels(axes)}
+    assert list(strips[0].get_yticks()) == []
     assert np.isnan(line(left, "lora").get_ydata()[0])
     broken = line(right, "qlora").get_ydata()
     assert np.isnan(broken).tolist() == [False, True, False]  # no line across the hole

@@ -109,6 +109,23 @@ def test_what_a_small_class_may_hide_counts_in_averages_over_classes():
     assert metrics.widened("macro_recall", 0.9, 0.8, 0.95, label, np.full(100, 0.5), 2) == (0.8, 0.95)
 
 
+def test_copies_in_a_group_tell_what_one_text_does(predictions):
+    label, probabilities = (values[:180] for values in predictions)
+    alone = metrics.evaluate(label, probabilities, 1000, 0)
+    copies = (np.repeat(values, 5, axis=0) for values in (label, probabilities))
+    found = metrics.evaluate(*copies, 1000, 0, groups=np.repeat([f"author {i:03}" for i in range(180)], 5))
+    for name in metrics.NAMES:
+        assert found[name] == pytest.approx(alone[name]), name
+        width = alone[f"{name}_high"] - alone[f"{name}_low"]
+        assert found[f"{name}_high"] - found[f"{name}_low"] == pytest.approx(width, rel=0.01), name
+
+
+def test_groups_that_are_all_right_are_as_many_as_they_are():
+    found = metrics.evaluate(*answers(np.ones(90, dtype=bool), 3), 100, 0, groups=np.arange(90) // 9)
+    room = 1.959964**2 / (10 + 1.959964**2)
+    assert (found["accuracy_low"], found["f1_low"]) == pytest.approx((1 - room, 1 - room))
+
+
 @pytest.mark.parametrize(("sharper", "spread"), [(1.0, 0.5), (1.0, 6.0), (1.3, 2.0), (2.0, 0.5), (0.7, 2.0)])
 def test_calibration_error_is_covered(sharper, spread):
     """300 samples of 300 texts; ``sharper`` than its outcomes are by a factor on the scores. At 95%, 15 + 3 x 3.8 miss."""

@@ -112,11 +112,11 @@ def test_a_key_that_came_later_is_no_part_of_older_results_until_it_is_set(confi
     loaded = settings.load(config)
     cell = next(iter(grid.cells(loaded.grid).values()))
     specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
-    assert ["near_duplicates" in spec["data"] for spec in specs] == [False, False]
-    config["data"]["near_duplicates"] = "keep"
-    loaded = settings.load(config)
-    specs = [loaded.cell_spec(cell), loaded.baseline_spec()]
-    assert [spec["data"]["near_duplicates"] for spec in specs] == ["keep", "keep"]
+    for key, value in (("near_duplicates", "keep"), ("group_column", "author")):
+        assert [key in spec["data"] for spec in specs] == [False, False]
+        config["data"][key] = value
+        changed = settings.load(config)
+        assert [spec["data"][key] for spec in (changed.cell_spec(cell), changed.baseline_spec())] == [value, value]
 
 
 def test_truth_values_that_were_meant_as_words_are_explained(config):

@@ -1,9 +1,17 @@
 """The benchmarks that need no GPU and little time, in small."""
 
+import runpy
 import subprocess
 import sys
+from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
 from lorastudy.study.settings import REPOSITORY
+
+# by its path: a package of that name measures what tests run through
+coverage = SimpleNamespace(**runpy.run_path(str(REPOSITORY / "benchmarks" / "coverage.py")))
 
 
 def test_submission_is_measured_and_nothing_is_left_behind(tmp_path):
@@ -14,3 +22,40 @@ def test_submission_is_measured_and_nothing_is_left_behind(tmp_path):
     assert (cells, jobs) == ("2", "4")
     assert sorted(REPOSITORY.iterdir()) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_coverage_counts_studies_of_every_kind():
+    worlds = ("claims flat", "more seeds, flat", "rare failure")
+    counts = {name: coverage.run(name, 1, 3) for name in worlds}
+    assert all(found["studies",] == 1 for found in counts.values())
+    page = coverage.page(counts)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [f"## {name}" for name in worlds]
+    # of all of one study: the error is that of two of three, sqrt(2 / 27)
+    assert "| pooled_method | cells | 1 | 100.0 ± 27.2 | 0.0 ± 27.2 |" in page
+
+
+def test_standard_errors_of_shares_are_those_over_studies():
+    """Three studies with 1 of 2, 2 of 2 and 1 of 4: 4 of 8, deviations 0, 1 and -1."""
+    counts = Counter()
+    for found in ([True, False], [True, True], [True, False, False, False]):
+        coverage.tally(counts, ("held",), np.array(found))
+    assert coverage.share(counts, ("held",), 3) == f"50.0 ± {100 * np.sqrt(2) / 8:.1f}"
+
+
+def test_an_answer_turns_into_its_opposite_only_if_it_was_right():
+    may = (True, False)  # to be supported
+    assert coverage.is_opposite("supported", "contradicted", may)
+    assert not coverage.is_opposite("contradicted", "supported", may)
+    assert not coverage.is_opposite("supported", "undecided", may)
+    assert not coverage.is_opposite("supported", "contradicted", (True, True))
+
+
+def test_trends_of_two_sets_have_a_truth_of_their_own():
+    """Where one set alone falls with r, its trend is not that of the others, though their ends are called alike."""
+    world = coverage.World("one set falls", lambda cell: 0.6 - 0.01 * (cell.targets == "attention") * np.log2(cell.r), coverage.SLICES)  # fmt: skip
+    study = coverage.simulation.draw(np.random.default_rng(0), world)
+    results, wanted = study.results()
+    rows = results.comparisons[results.comparisons.family.eq("r_trend")].reset_index(drop=True)
+    truth = coverage.true_differences(rows, wanted, study)
+    assert truth[rows.targets.eq("attention")] == pytest.approx(-0.06)
+    assert truth[rows.targets.eq("all-linear")] == pytest.approx(0.0)

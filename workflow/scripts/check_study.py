@@ -173,7 +173,7 @@ def cost_notes(predicted, estimate, cost, done, results, measured):
 
 def what_it_can_tell(study, cells, study_directory="."):
     """A table of the smallest differences and margins, notes, and what of the finished cells is open."""
-    variances, rows = sensitivity.default(), None
+    variances, rows, own = sensitivity.default(), None, None
     results = summary.build(cells, all_specs(study, cells), study_directory)
     finished = results[results.kind.eq("cell") & results.status.eq("finished")]
     if len(finished):
@@ -183,10 +183,15 @@ def what_it_can_tell(study, cells, study_directory="."):
         except comparisons.ComparisonError as fault:
             yield f"Its own cells were not looked at: {fault}"
     seeds, texts = len(study.grid.seeds), study.data.test_size
+    unit = "test texts"
+    if study.data.group_column and own is not None:
+        texts, unit = int(rows.n.iloc[0]), "groups of test texts"  # what the study's own variances are between
     plan = sensitivity.plan(study.grid, grid.lines(study.grid), variances, seeds, texts)
     if plan:
-        yield power_table(plan, seeds, texts, study.statistics.equivalence_margin)
+        yield power_table(plan, seeds, f"{texts:,} {unit}", study.statistics.equivalence_margin)
         yield from power_notes(plan, seeds, variances)
+        if study.data.group_column and own is None:
+            yield "Texts are taken as standing for themselves; those of a group have much in common and tell less."
     if rows is not None:
         yield from open_notes(rows)
     yield from tuning.edge_notes(results)
@@ -198,7 +203,7 @@ def all_specs(study, cells):
 
 
 def power_table(plan, seeds, texts, margin):
-    title = f"What {seeds} seed{'s' * (seeds > 1)} and {texts:,} test texts can tell"
+    title = f"What {seeds} seed{'s' * (seeds > 1)} and {texts} can tell"
     table = new_table(title, ["comparison of accuracies"], ["tests", "differs by", "equal within"])
     for row in plan:
         wide = row.margin > margin

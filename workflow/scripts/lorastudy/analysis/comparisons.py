@@ -107,10 +107,10 @@ def measure(wanted, table, scores, statistics, point=("r", "alpha")):
 
 
 def read(summary, study_directory="."):
-    """What each text contributes to each metric.
+    """What each text contributes to each metric, or each group of texts that belong together (``data.group_column``).
 
     Returns:
-        metric → id → float array, shape (texts,); its mean is the metric in the summary.
+        metric → id → float array, shape (texts,) or (groups,); its mean is the metric in the summary.
 
     Raises:
         ComparisonError: two results are not on the same texts.
@@ -129,9 +129,17 @@ def read(summary, study_directory="."):
         values = metrics.per_text(
             table["label"].to_numpy(), np.column_stack([table[name].to_numpy() for name in probabilities])
         )
+        groups = groups_of(table)
         for name in METRICS:
-            scores[name][row.id] = values[name].astype(np.float32)
+            of_text = values[name] if groups is None else paired.of_groups(values[name], groups)
+            scores[name][row.id] = of_text.astype(np.float32)
     return scores
+
+
+def groups_of(table):
+    """Number of each text's group, from 0, of a ``predictions.parquet``; None where each text stands for itself."""
+    names = table.column_names if hasattr(table, "column_names") else table.columns
+    return np.unique(np.asarray(table["group"]), return_inverse=True)[1] if "group" in names else None
 
 
 def compare(contrast, metric, scores, of_runs, statistics):
@@ -169,7 +177,8 @@ def compare(contrast, metric, scores, of_runs, statistics):
         return row | {"reason": test}
     row |= described(estimate, statistics["equivalence_margin"] if metric in IN_POINTS else None)
     row |= {"test": test, "p_permutation": _permutation(units, seeds, scores)}
-    if metric == "accuracy" and len(seeds) == len(units) == 1 and len(units[0]) == 2:
+    of_texts = np.array_equal(differences, np.rint(differences))  # a group of texts is not right or wrong
+    if metric == "accuracy" and len(seeds) == len(units) == 1 and len(units[0]) == 2 and of_texts:
         row |= _two_runs(differences[0, 0], statistics)
     return row
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lorastudy.analysis import collapse, scatter, tuning
+from lorastudy.analysis import collapse, comparisons, scatter, tuning
 from lorastudy.statistics import metrics, paired
 from lorastudy.study import layout
 
@@ -65,11 +65,15 @@ def _scores(runs, study_directory):
         values.append(metrics.per_text(table.label.to_numpy(), table.filter(like="probability_").to_numpy()))
     scores, classes = {"ece": runs.ece.mean()}, table.filter(like="probability_").shape[1]
     right = np.mean([of_run["accuracy"] for of_run in values], axis=0)
+    groups = comparisons.groups_of(table)
     for name in values[0]:
-        estimate = paired.estimate(np.array([of_run[name] for of_run in values]))
+        drawn = [of_run[name] if groups is None else paired.of_groups(of_run[name], groups) for of_run in values]
+        estimate = paired.estimate(np.array(drawn))
         if len(runs) < scatter.SEEDS:
             estimate = replace(estimate, se_runs=0.0)
         low, high = np.clip(estimate.interval(), *metrics.bounds(name, classes)).tolist()
-        low, high = metrics.widened(name, estimate.value, low, high, table.label.to_numpy(), right, classes)
+        low, high = metrics.widened(
+            name, estimate.value, low, high, table.label.to_numpy(), right, classes, estimate.texts
+        )
         scores |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
     return scores

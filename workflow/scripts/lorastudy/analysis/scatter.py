@@ -115,7 +115,8 @@ def unstable(values):
 
     The variance of a cell's runs, once the median of what each seed does to its set is out, is compared with the median
     of all such variances, by an F test at 5% after Holm's correction for all cells; so is, of the points left, that of
-    all sets together.
+    all sets together. A point that has lost more than half of what the fullest has to tell of its scatter (runs that
+    collapsed, diverged or are not there) counts as unstable: no test would see that it is.
 
     Args:
         values: shape (sets, points, seeds), NaN where there is no run.
@@ -128,7 +129,8 @@ def unstable(values):
     free = free - _mean(free, 2)
     runs = np.isfinite(free).sum(axis=2)
     squares, df = np.nansum(free**2, axis=2), np.maximum(runs - 1, 0)
-    found = _beyond(squares, df).any(axis=0)
+    left = df.sum(axis=0)
+    found = _beyond(squares, df).any(axis=0) | (2 * left < left.max())
     return found | _beyond(np.where(found, 0, squares.sum(axis=0)), np.where(found, 0, df.sum(axis=0)))
 
 

@@ -34,12 +34,14 @@ class Texts:
         text: in full.
         label: class, int64, shape (n,).
         input_ids: tokens of each, int32 arrays.
+        group: which texts belong together, by name; None where nothing says so.
     """
 
     id: list
     text: list
     label: "np.ndarray"
     input_ids: list
+    group: list | None = None
 
     def __len__(self):
         return len(self.id)
@@ -53,6 +55,7 @@ def read_split(path):
         text=content["text"].to_pylist(),
         label=content["label"].to_numpy(),
         input_ids=[row.values.to_numpy() for row in content["input_ids"]],
+        group=content["group"].to_pylist() if "group" in content.column_names else None,
     )
 
 
@@ -60,7 +63,7 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
     """Write ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``removed.csv`` and, last, ``card.json``.
 
     Columns of a split: ``id`` (string), ``text`` (string, in full), ``label`` (int64, class), ``input_ids`` (list of
-    int32). A split of size 0 has the columns and no rows. ``removed.csv`` names the texts that were left out and why:
+    int32), and ``group`` (string) with ``data.group_column``. A split of size 0 has the columns and no rows. ``removed.csv`` names the texts that were left out and why:
     ``id``, ``reason``, and ``kept``, the id of the text that is used in its place. Equal input gives equal bytes.
 
     - Order and choice follow a hash of the seed and the text, so that a row's fate depends on its text and not on
@@ -69,6 +72,8 @@ def prepare(data, source_file, tokenizer_directory, output_directory, embedding_
       copy is used, and none at all if the copies disagree about the label, since which of them is right is unknown.
     - Of nearly identical texts (``duplicates.twins``) one is used, so none has a twin in another split. One in the
       source's test split goes before one in its training split. ``data.near_duplicates: keep`` uses them all.
+    - With ``data.group_column``, texts take part group by group in the order of a hash of the group, and a split takes
+      none of a group that one before it has. So no group is in two splits.
     - Every class has the same number of texts in a split: its size divided by the classes, rounded down.
 
     Args:
@@ -151,12 +156,14 @@ def _choose(table, data, labels):
 
     Texts take part class by class in the order of their keys: first the first of every class, then the second of
     every class, and so on until each split has enough. What is decided about a text depends on those before it alone,
-    so that asking for more training texts changes no decision about the test texts, which come first.
+    so that asking for more training texts changes no decision about the test texts, which come first. Texts in groups
+    are in the order of their groups, and each split chooses among the groups that those before it have left.
     """
     need = {split: getattr(data, f"{split}_size") // len(labels) for split in SPLITS}
     unsplit = (table["split"] == "any").all()
     pools = {"any": SPLITS} if unsplit else {"test": ("test",), "train": ("validation", "train")}
-    wanted = {pool: sum(need[split] for split in taken) for pool, taken in pools.items()}
+    grouped = "group" in table
+    turns = [(pool, (split,)) for pool in pools for split in pools[pool]] if grouped else list(pools.items())
 
     key = str(data.seed).encode()
     table["key"] = [_key(key, duplicates.normalised(text)) for text in table["text"]]
@@ -165,25 +172,22 @@ def _choose(table, data, labels):
     by_text = table.groupby("key")["class"]
     contradictory = by_text.transform("min") != by_text.transform("max")
     repeated = table.duplicated("key") & ~contradictory
-    usable = table[~contradictory & ~repeated]
-    usable = usable.assign(position=usable.groupby(["split", "class"]).cumcount())
-    usable = usable.sort_values(["split", "position", "key"], ignore_index=True)
+    usable = _in_turn(table[~contradictory & ~repeated], key)
 
     threshold = duplicates.THRESHOLD if data.near_duplicates == "remove" else None
     chosen, taken, among = {}, table[:0], 0
     left_out = [_left_out(table, contradictory, "contradictory copy"), _left_out(table, repeated, "repeated copy")]
-    for pool, splits in pools.items():
-        rows = usable[usable["split"] == pool]
-        candidates, twins = _without_twins(rows, wanted[pool], len(labels), taken, threshold)
+    for pool, splits in turns:
+        rows, wanted = usable[usable["split"] == pool], sum(need[split] for split in splits)
+        rows = _in_turn(rows[~rows["group"].isin(taken["group"])], key) if grouped else rows
+        candidates, twins = _without_twins(rows, wanted, len(labels), taken, threshold)
         distinct = candidates[twins.isna()]
         near = candidates.assign(kept=twins)[twins.notna()]
         left_out.append(near.assign(reason="near-duplicate")[list(LEFT_OUT)])
         among += len(candidates)
         available = distinct.groupby("class").size().reindex(range(len(labels)), fill_value=0)
-        if available.min() < wanted[pool]:
-            raise DataError(
-                _shortage(available, wanted[pool], table[table["split"] == pool], pools, pool, labels, data)
-            )
+        if available.min() < wanted:
+            raise DataError(_shortage(available, wanted, table[table["split"] == pool], splits, pool, labels, data))
         position = distinct.groupby("class").cumcount()
         begin = 0
         for split in splits:
@@ -191,7 +195,7 @@ def _choose(table, data, labels):
             chosen[split] = part.sort_values("key")
             taken = pd.concat([taken, part])
             begin += need[split]
-    left_out = pd.concat(left_out, ignore_index=True).sort_values(list(LEFT_OUT), ignore_index=True)
+    left_out = pd.concat(left_out).drop_duplicates("id").sort_values(list(LEFT_OUT), ignore_index=True)
     removed = {
         "contradictory_copies": int(contradictory.sum()),
         "repeated_copies": int(repeated.sum()),
@@ -200,6 +204,15 @@ def _choose(table, data, labels):
         "near_duplicate_threshold": threshold,
     }
     return chosen, removed, left_out
+
+
+def _in_turn(rows, seed):
+    """The rows with their ``position`` in their class, in the order in which they take part: that of texts, or of groups."""
+    if "group" in rows:
+        rows = rows.assign(order=[_key(seed, name) for name in rows["group"]])
+        rows = rows.sort_values(["split", "order", "key"], ignore_index=True)
+    rows = rows.assign(position=rows.groupby(["split", "class"]).cumcount())
+    return rows.sort_values(["split", "position", "key"], ignore_index=True)
 
 
 def _left_out(table, rows, reason):
@@ -235,11 +248,12 @@ def _key(seed, text):
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=seed).digest()) >> 1
 
 
-def _shortage(available, wanted, table, pools, pool, labels, data):
+def _shortage(available, wanted, table, splits, pool, labels, data):
     index = next(index for index in range(len(labels)) if available[index] < wanted)
     have, rows = int(available[index]), int((table["class"] == index).sum())
-    sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(pools[pool]))
-    unused = f" ({rows - have} more repeat, resemble or contradict other texts)" if rows > have else ""
+    sizes = ", ".join(f"`data.{split}_size` {getattr(data, f'{split}_size')}" for split in reversed(splits))
+    why = "repeat, resemble or contradict other texts" + ", or are of groups in another split" * bool(data.group_column)
+    unused = f" ({rows - have} more {why})" if rows > have else ""
     keep = (
         " (`data.near_duplicates: keep` uses those that resemble others)"
         if unused and data.near_duplicates == "remove"
@@ -254,14 +268,15 @@ def _shortage(available, wanted, table, pools, pool, labels, data):
 
 
 def _write_split(path, part, tokens):
-    content = pa.table(
-        {
-            "id": pa.array(part["id"], pa.string()),
-            "text": pa.array(part["text"], pa.string()),
-            "label": pa.array(part["class"], pa.int64()),
-            "input_ids": pa.array(tokens, pa.list_(pa.int32())),
-        }
-    )
+    columns = {
+        "id": pa.array(part["id"], pa.string()),
+        "text": pa.array(part["text"], pa.string()),
+        "label": pa.array(part["class"], pa.int64()),
+        "input_ids": pa.array(tokens, pa.list_(pa.int32())),
+    }
+    if "group" in part:
+        columns["group"] = pa.array(part["group"], pa.string())
+    content = pa.table(columns)
     with records.replacing(path) as temporary:
         pq.write_table(content, temporary, compression="zstd")
 
@@ -284,7 +299,7 @@ def _description(part, tokens, truncated, split, data, labels):
         "length_tokens": summary,
         "truncated": truncated,
         "longest_characters": max(map(len, part["text"]), default=0),
-    }
+    } | ({"groups": int(part["group"].nunique())} if "group" in part else {})
 
 
 def encode(tokenizer, template, texts, max_length):

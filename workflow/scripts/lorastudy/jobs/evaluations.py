@@ -21,11 +21,14 @@ def write(predictions, metrics_file, texts, probability, statistics, identity, c
     label = np.asarray(texts.label)
     table = pd.DataFrame({"id": texts.id, "label": label}) if classes else pd.DataFrame({"id": [], "label": []})
     scores = confusion = None
+    groups = getattr(texts, "group", None)
     if classes:
+        if groups is not None:
+            table["group"] = groups
         table["prediction"] = probability.argmax(axis=1)
         for index in range(classes):
             table[f"probability_{index}"] = probability[:, index]
-        scores = metrics.evaluate(label, probability, statistics["resamples"], statistics["seed"])
+        scores = metrics.evaluate(label, probability, statistics["resamples"], statistics["seed"], groups)
         confusion = metrics.confusion(label, table["prediction"].to_numpy(), classes)
     table.to_parquet(predictions, index=False)
     records.write_json(

@@ -21,7 +21,7 @@ BINS = 15
 COVERAGE = 0.95
 
 
-def evaluate(label, probabilities, resamples, seed):
+def evaluate(label, probabilities, resamples, seed, groups=None):
     """Scores of one classifier, each with a 95% interval over the test texts.
 
     The prediction is the class of the highest probability, the lowest class on a tie. ``precision``, ``recall`` and
@@ -44,6 +44,9 @@ def evaluate(label, probabilities, resamples, seed):
         resamples: bootstrap resamples of the texts. They depend on n and ``seed`` alone: two classifiers measured on
             the same texts are resampled alike.
         seed: seed of the resampling.
+        groups: of each text, whatever names which belong together; None if each stands for itself. Then groups are
+            what is resampled, and Wilson's interval is that of as many texts as would make the same standard error
+            (Korn and Graubard 1998).
 
     Returns:
         name → fraction (``mae`` classes, ``nll`` nats), with ``<name>_low`` and ``<name>_high`` beside each.
@@ -56,24 +59,48 @@ def evaluate(label, probabilities, resamples, seed):
     _check(label, probabilities)
     n, classes = probabilities.shape
     prediction, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    drawn = _resampled(label, prediction, _surprise(label, probabilities), classes, resamples, seed)
-    scores = margin_scores(*np.split(drawn[:, :-2], 3, axis=1), drawn[:, -2])
-    scores["nll"] = drawn[:, -1] / n
+    groups = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn = _resampled(label, prediction, _surprise(label, probabilities), classes, resamples, seed, groups)
+    hits, true, predicted = np.split(drawn[:, :-2], 3, axis=1)
+    scores = margin_scores(hits, true, predicted, drawn[:, -2])
+    scores["nll"] = drawn[:, -1] / true.sum(axis=1)
     tails = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
     found = {name: (spread[0], *np.quantile(spread[1:], tails)) for name, spread in scores.items()}
     right = prediction == label
+    alone = n if groups is None else independent(right, groups)
     for name in PROPORTIONS:
-        found[name] = (found[name][0], *proportions.wilson(int(right.sum()), n))
-    found["ece"] = calibration(right, top)
+        found[name] = (
+            found[name][0],
+            *proportions.wilson(right.mean() * alone if groups is not None else int(right.sum()), alone),
+        )
+    found["ece"] = calibration(right, top, groups)
     result = {}
     for name in NAMES:
         value, low, high = found[name]
-        low, high = widened(name, value, low, high, label, right, classes)
+        low, high = widened(name, value, low, high, label, right, classes, alone)
         result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
     return result
 
 
-def _resampled(label, prediction, surprise, classes, resamples, seed):
+def independent(right, groups):
+    """How many texts that stand for themselves would tell as much of a share as these do in their groups.
+
+    Their number over the design effect; no more than there are texts, and where all are right or wrong, which tells
+    nothing of the effect, as many as there are groups.
+
+    Args:
+        right: bool, shape (n,).
+        groups: number of each text's group, from 0, shape (n,).
+    """
+    number, share = groups.max() + 1, right.mean()
+    if share in (0, 1) or number < 2:
+        return int(number)
+    of_groups = np.bincount(groups, right - share)
+    error = (of_groups**2).sum() * number / (number - 1) / len(right) ** 2
+    return float(min(len(right), share * (1 - share) / error)) if error else len(right)
+
+
+def _resampled(label, prediction, surprise, classes, resamples, seed, groups=None):
     """Sums over the texts and over each resample of them that every score is a function of.
 
     Returns:
@@ -93,6 +120,9 @@ def _resampled(label, prediction, surprise, classes, resamples, seed):
             csr_array(surprise[None]),
         ]
     ).tocsr()
+    if groups is not None:
+        sums = (sums @ csr_array((ones, (items, groups)))).tocsr()
+        n, ones = sums.shape[1], np.ones(sums.shape[1])
     drawn = np.empty((1 + resamples, sums.shape[0]))
     drawn[0] = sums @ ones
     generator = np.random.default_rng(seed)
@@ -101,7 +131,7 @@ def _resampled(label, prediction, surprise, classes, resamples, seed):
     return drawn
 
 
-def calibration(right, top):
+def calibration(right, top, groups=None):
     """Expected calibration error over ``BINS`` bins (Guo et al. 2017, equation 3) with an interval that covers.
 
     The value is that of these texts, sum over bins of abs(S_b), where S_b is the mean over all texts of right minus
@@ -115,6 +145,7 @@ def calibration(right, top):
     Args:
         right: whether each text's prediction is right, bool, shape (n,).
         top: probability of each prediction, shape (n,).
+        groups: number of each text's group, from 0, shape (n,); None if each stands for itself.
 
     Returns:
         (value, low, high), fractions.
@@ -124,13 +155,15 @@ def calibration(right, top):
     gap = right - top
     bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
     value = np.abs(np.bincount(bins, gap, BINS)).sum() / len(gap)
-    of_bins = np.sqrt(np.bincount(bins, gap**2, BINS)) / len(gap)
+    groups = np.arange(len(gap)) if groups is None else groups
+    pairs, place = np.unique(groups * BINS + bins, return_inverse=True)  # of a group and a bin
+    of_bins = np.sqrt(np.bincount(pairs % BINS, np.bincount(place, gap) ** 2, BINS)) / len(gap)
     reach = ndtri((1 + COVERAGE) / 2) * np.sqrt((of_bins**2).sum())
     added = np.sqrt(2 / np.pi) * of_bins.sum()
     return value, max(0.0, value - added - reach), min(1.0, value + reach)
 
 
-def widened(name, value, low, high, label, right, classes):
+def widened(name, value, low, high, label, right, classes, alone=None):
     """An interval of a score that is no narrower than the texts can show where all are right, or all wrong.
 
     Texts that are all alike do not differ between resamples or runs, but others like them may: so many leave room for
@@ -143,11 +176,12 @@ def widened(name, value, low, high, label, right, classes):
         value, low, high: the score and its interval.
         label: true class of each text, int, shape (n,).
         right: whether each text is right, of several runs in which share of them, shape (n,).
+        alone: how many texts stand for themselves, if they are fewer (``independent``).
     """
     all_right, all_wrong = np.min(right) == 1, np.max(right) == 0
     if name == "nll" or not (all_right or all_wrong):  # nll has no bound to reach
         return low, high
-    room = proportions.wilson(0, len(label))[1]
+    room = proportions.wilson(0, alone or len(label))[1]
     least, most = bounds(name, classes)
     down, up = room * all_right, room * all_wrong
     if name == "mae":

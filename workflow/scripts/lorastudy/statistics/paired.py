@@ -121,6 +121,24 @@ def estimate(values, single=None):
     return Estimate(float(mean), *errors, texts, runs - 1)
 
 
+def of_groups(values, groups):
+    """Values of texts as values of groups of texts that belong together: what has their mean, and its standard error.
+
+    The mean over all texts is a ratio of sums over groups; each group stands for its part of it, linearised (the
+    cluster-robust variance: Liang and Zeger 1986; Cochran 1977, chapter 9). All that treats texts as a sample then
+    treats groups as one. Being linear in the values, it goes through differences and averages of classifiers.
+
+    Args:
+        values: shape (texts,).
+        groups: number of each text's group, from 0, shape (texts,).
+
+    Returns:
+        float array, shape (groups,), whose mean is that of the values.
+    """
+    mean, number = np.mean(values, dtype=float), groups.max() + 1
+    return mean + np.bincount(groups, np.asarray(values, dtype=float) - mean) * number / len(groups)
+
+
 def mcnemar(only_a, only_b):
     """Two-sided mid-p of McNemar's test (Fagerland, Lydersen and Laake 2013).
 

@@ -30,7 +30,7 @@ RANDOM_DATA = ("review-lengths",)
 EARLIER_GRID = ("design", "r", "alpha", "constant_r", "constant_alpha")
 # Keys of a cell's blocks that came after results had been made without them. At its default such a key stays out of what
 # defines a cell, so that a cell of an earlier version is still the same one.
-LATER = {"training": ("seed",), "data": ("near_duplicates",)}
+LATER = {"training": ("seed",), "data": ("near_duplicates", "group_column")}
 
 # Scores were once said to depend on the whole block, with this margin by default: so evaluated cells have it on record.
 EARLIER_MARGIN = 0.02
@@ -66,6 +66,7 @@ class DataSource:
     text_column: str
     label_column: str
     labels: tuple | None
+    group_column: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ def _axis_row(which, verdict, study, found, axis, left):
     row, reading, symbol = verdict.decisive.row, verdict.reading, AXES[axis]
     text = words.difference(verdict.decisive.check, row.difference, reading, study.margin)
     margin = words.margin(study.margin)
+    if verdict.verdict == verdicts.CONTRADICTED and (reading.low > 0 or reading.high < 0):
+        text += f", {_at_once(verdict, study)} for all pairs at once"
     if verdict.failed == verdict.all:
         text += f"; every two of {len({v for one in found for v in (one.row.a, one.row.b)})} values are equal within {margin}"
     else:
@@ -84,6 +86,13 @@ def _axis_row(which, verdict, study, found, axis, left):
         seeds=int(row.seeds),
         **counts,
     )
+
+
+def _at_once(verdict, study):
+    """The interval of what decided as it is with all comparisons at once, told from the side of the leading value."""
+    reading = verdict.decisive.read(1 - verdicts.LEVEL / verdict.measured)
+    ends = (reading.low, reading.high) if verdict.decisive.row.difference >= 0 else (-reading.high, -reading.low)
+    return words.difference_interval(*ends, study.margin, reading.level)
 
 
 def _along(study, axis):

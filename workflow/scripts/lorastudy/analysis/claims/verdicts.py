@@ -89,7 +89,10 @@ def decide(found):
     p_met = p[id(least)][0]
     if counts["met"] == len(found):
         return Verdict(SUPPORTED, least, plain[id(least)], p_met, **counts)
-    return Verdict(UNDECIDED, least, plain[id(least)], min(p_met, p_failed), **counts)
+    reading = plain[id(least)]
+    if reading.outcome == requirements.FAILED:  # by itself, and with all of them at once not: that interval decided
+        reading = least.read(together)
+    return Verdict(UNDECIDED, least, reading, min(p_met, p_failed), **counts)
 
 
 def depends(found, complete):

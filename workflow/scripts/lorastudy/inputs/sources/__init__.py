@@ -22,8 +22,9 @@ class Source(settings.DataSource):
         return cls(**{field.name: getattr(data, field.name) for field in fields(cls)})
 
     def as_dict(self):
-        """Plain dictionary, fit for a rule's params."""
-        return asdict(self) | {"labels": list(self.labels) if self.labels else None}
+        """Plain dictionary, fit for a rule's params; without a group column as before there was one."""
+        found = asdict(self) | {"labels": list(self.labels) if self.labels else None}
+        return found if self.group_column else {key: found[key] for key in found if key != "group_column"}
 
     def files(self):
         """Key → path of each local file that is named."""
@@ -69,6 +70,15 @@ def check(data, study_directory="."):
         raise DataError(
             f"config: `data.text_column` and `data.label_column` are both {source.text_column!r}; name two columns."
         )
+    if source.group_column and source.source not in ("files", "hub"):
+        raise DataError(
+            f"config: `data.group_column` is {source.group_column!r}, and texts of `data.source: {source.source}` have no "
+            "further columns; leave it empty."
+        )
+    if source.group_column in (source.text_column, source.label_column):
+        raise DataError(
+            f"config: `data.group_column` is {source.group_column!r}, as is the column of the texts or labels; name another."
+        )
     labels.configured(source)
     files.check(source, study_directory)
 
@@ -77,7 +87,7 @@ def fetch(source, output, study_directory="."):
     """Read the whole source and write it as one Parquet file; needs the network for the hub and the package.
 
     Columns: ``id`` (``train-000123``: split of the source and row, from 0), ``text``, ``label`` (canonical, as text),
-    ``split`` (``train``, ``test``, or ``any`` where the source is not split). The schema's metadata ``origin`` holds
+    ``split`` (``train``, ``test``, or ``any`` where the source is not split), and ``group`` with ``data.group_column``. The schema's metadata ``origin`` holds
     JSON: where it comes from, hashes of files, boundaries of quintiles, the source's names of the labels 0, 1, … if it
     has some, rows without a text or label that were left out (of the hub, where the user cannot mend them; in a file
     they are an error).
@@ -102,12 +112,13 @@ def fetch(source, output, study_directory="."):
         case "random":
             splits, origin = random_texts.read()
     table = pd.concat([_table(rows, split) for split, rows in splits.items()], ignore_index=True)
-    complete = (table["text"] != "") & table["label"].notna()
+    columns = ["id", "text", "label", "split"] + ["group"] * bool(source.group_column)
+    complete = (table["text"] != "") & table[columns].notna().all(axis=1)
     table = table[complete]
     labels.classes(table, source)
     origin = {"source": source.source, "name": source.name, "revision": source.revision, "files": None} | origin
     origin["dropped_incomplete"] = int((~complete).sum())
-    content = pa.table({name: pa.array(table[name], pa.string()) for name in ("id", "text", "label", "split")})
+    content = pa.table({name: pa.array(table[name], pa.string()) for name in columns})
     content = content.replace_schema_metadata({"origin": json.dumps(origin)})
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +133,10 @@ def load(path):
 
 
 def _table(rows, split):
-    """DataFrame of (location, text, label) rows with the ids that their order gives them."""
+    """DataFrame of (location, text, label) or (location, text, label, group) rows with the ids that their order gives them."""
     prefix = "row" if split == "any" else split
-    locations, texts, found = zip(*rows) if rows else ((), (), ())
-    return pd.DataFrame(
+    locations, texts, found, *groups = zip(*rows) if rows else ((), (), ())
+    table = pd.DataFrame(
         {
             "id": [f"{prefix}-{number:06d}" for number in range(len(rows))],
             "text": pd.array(texts, dtype="str"),
@@ -134,3 +145,4 @@ def _table(rows, split):
             "location": list(map(str, locations)),
         }
     )
+    return table.assign(group=pd.array(groups[0], dtype="str")) if groups else table

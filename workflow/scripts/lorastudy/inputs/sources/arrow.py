@@ -4,17 +4,17 @@ import json
 
 import pyarrow as pa
 
-from lorastudy.inputs.sources.columns import KEYS, cleaned, position
+from lorastudy.inputs.sources.columns import cleaned, keys, position
 from lorastudy.inputs.sources.labels import DataError, enumerated
 
 
 def columns(schema, called, source):
-    """Names of the text and the label column of an Arrow schema.
+    """Names of the text, the label and, if there are groups, the group column of an Arrow schema.
 
     Raises:
         DataError: one is missing or there twice, the texts are not strings, or the labels not single values.
     """
-    for which in KEYS:
+    for which in keys(source):
         position(schema.names, which, called, source)
     text, label = (schema.field(name).type for name in (source.text_column, source.label_column))
     text = text.value_type if pa.types.is_dictionary(text) else text
@@ -28,7 +28,11 @@ def columns(schema, called, source):
             f"{called}: column {source.label_column!r} holds {label}, not single values; give each text one label, "
             "or name another column in `data.label_column`."
         )
-    return [source.text_column, source.label_column]
+    if source.group_column and pa.types.is_nested(schema.field(source.group_column).type):
+        raise DataError(
+            f"{called}: column {source.group_column!r} (`data.group_column`) holds no single values; name another."
+        )
+    return [getattr(source, which) for which in keys(source)]
 
 
 def label_names(schema, source):
@@ -39,6 +43,6 @@ def label_names(schema, source):
 
 
 def rows_of(content, source):
-    """(location, text, canonical label) of each row of a table."""
-    texts, labels = (content.column(name).to_pylist() for name in (source.text_column, source.label_column))
-    return list(cleaned((f"#{row}", text, label) for row, (text, label) in enumerate(zip(texts, labels))))
+    """(location, text, canonical label) of each row of a table, and its group if there are some."""
+    values = zip(*(content.column(getattr(source, which)).to_pylist() for which in keys(source)))
+    return list(cleaned((f"#{row}", *of_row) for row, of_row in enumerate(values)))

@@ -1,10 +1,15 @@
-"""The two columns that the configuration names, in the heads of files of every kind."""
+"""The two or three columns that the configuration names, in the heads of files of every kind."""
 
 import difflib
 
 from lorastudy.inputs.sources.labels import DataError, canonical, enumerated
 
 KEYS = ("text_column", "label_column")
+
+
+def keys(source):
+    """The keys that name a column, that of the groups last and if it is there at all."""
+    return (*KEYS, "group_column") if source.group_column else KEYS
 
 
 def position(names, which, called, source):
@@ -25,6 +30,7 @@ def position(names, which, called, source):
 
 
 def cleaned(rows):
-    """(location, text, label) rows with empty texts for those of white space alone, and labels in canonical form."""
-    for location, text, label in rows:
-        yield location, text if text and not text.isspace() else "", canonical(label)
+    """Rows with empty texts for those of white space alone, labels in canonical form, and names of groups likewise."""
+    for location, text, label, *groups in rows:
+        names = (None if group is None else str(group) for group in map(canonical, groups))
+        yield location, text if text and not text.isspace() else "", canonical(label), *names

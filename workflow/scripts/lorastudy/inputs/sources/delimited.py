@@ -1,9 +1,9 @@
-"""Rows of CSV and TSV: (line, text, label), the label as it is written."""
+"""Rows of CSV and TSV: (line, text, label) and the group if there are some, as they are written."""
 
 import csv
 import itertools
 
-from lorastudy.inputs.sources.columns import KEYS, position
+from lorastudy.inputs.sources.columns import keys, position
 from lorastudy.inputs.sources.labels import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -34,7 +34,7 @@ def read(file, delimiter, called, source, quoting=csv.QUOTE_MINIMAL):
     line, labels, swallowed = 1, set(), []
     try:
         header = next(rows, [])
-        text, label = (position(header, which, called, source) for which in KEYS)
+        text, label, *group = (position(header, which, called, source) for which in keys(source))
         line = rows.line_num + 1
         lines.recent.clear()
         for row in rows:
@@ -48,7 +48,7 @@ def read(file, delimiter, called, source, quoting=csv.QUOTE_MINIMAL):
                 alone = [written.rstrip("\r\n").split(delimiter) for written in lines.recent]
                 if len(alone) > 1 and all(len(fields) == len(header) for fields in alone):
                     swallowed.append((line, rows.line_num, {fields[label] for fields in alone}))
-                yield line, row[text], row[label]
+                yield line, row[text], row[label], *(row[place] for place in group)
             line = rows.line_num + 1
             lines.recent.clear()
     except csv.Error as fault:

@@ -1,7 +1,8 @@
 """Labelled texts in local files: CSV, TSV, JSON (an array, or an object a line), plain or gzipped, and Parquet.
 
 A row is (location, text, label): the line of a text file or ``#`` and the row of a table, to say where a fault is; the
-text, empty if there is none but white space; the canonical label, None if there is none.
+text, empty if there is none but white space; the canonical label, None if there is none. With ``data.group_column`` the
+group follows, as text.
 """
 
 import codecs
@@ -122,8 +123,9 @@ def _require_file(path, key, name):
 
 def _require_complete(rows, called, source):
     for what, column, lacking in (
-        ("text", source.text_column, [location for location, text, _ in rows if not text]),
-        ("label", source.label_column, [location for location, _, label in rows if label is None]),
+        ("text", source.text_column, [location for location, text, *_ in rows if not text]),
+        ("label", source.label_column, [location for location, _, label, *_ in rows if label is None]),
+        ("group", source.group_column, [location for location, _, _, *groups in rows if None in groups]),
     ):
         if lacking:
             have = "1 row has" if len(lacking) == 1 else f"{len(lacking)} rows have"

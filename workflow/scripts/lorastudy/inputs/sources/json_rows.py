@@ -4,7 +4,7 @@ import itertools
 import json
 from contextlib import suppress
 
-from lorastudy.inputs.sources.columns import KEYS, position
+from lorastudy.inputs.sources.columns import keys, position
 from lorastudy.inputs.sources.labels import DataError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -20,7 +20,7 @@ def read(file, called, source, peek=False):
     known = False
     for number, row in _objects(file, called, source, peek):
         if not known:
-            for which in KEYS:
+            for which in keys(source):
                 position(list(row), which, called, source)
             known = True
         text, label = row.get(source.text_column), row.get(source.label_column)
@@ -30,7 +30,13 @@ def read(file, called, source, peek=False):
             raise DataError(
                 f"{called}: {source.label_column!r} in {_at(number)} is not a single value; give each text one label."
             )
-        yield number, _whole_characters(text or ""), _whole_characters(label) if isinstance(label, str) else label
+        groups = [row.get(source.group_column)] if source.group_column else []
+        if any(isinstance(group, list | dict) for group in groups):
+            raise DataError(
+                f"{called}: {source.group_column!r} in {_at(number)} is not a single value; name one group."
+            )
+        values = (_whole_characters(value) if isinstance(value, str) else value for value in (label, *groups))
+        yield number, _whole_characters(text or ""), *values
 
 
 def _objects(file, called, source, peek):
@@ -56,7 +62,10 @@ def _objects(file, called, source, peek):
 
 def _elements(text, called, source, peek):
     """(location, element) of an array; with ``peek``, of one that is not read to its end, the first. None if it is no array."""
-    found = [{source.text_column: "", source.label_column: None}]
+    found = [
+        {source.text_column: "", source.label_column: None}
+        | ({source.group_column: None} if source.group_column else {})
+    ]
     if peek and len(text) > FIRST:
         with suppress(ValueError):  # unless that one is longer than what was read
             found = [json.JSONDecoder().raw_decode(text[1:].lstrip())[0]]

@@ -1,7 +1,10 @@
 """Figures of accuracy against what it costs: trainable parameters, memory, time."""
 
-from lorastudy.analysis import ratios
+from lorastudy.analysis import ratios, tuning
 from lorastudy.presentation.figures import captions, panels, style
+
+LEVEL = 0.05
+PAIRS = ("method", "targets", "scaling", "r_pair", "alpha_pair", "set_pair")  # families that compare two points
 
 
 def accuracy_against_parameters(results, look):
@@ -19,17 +22,17 @@ def accuracy_against_parameters(results, look):
 
 
 def accuracy_against_cost(results, look):
-    """Accuracy against peak memory and against time in training, with the Pareto front."""
+    """Accuracy against peak memory and against time in training, with the Pareto front as far as it is shown."""
     cells = panels.cells(results)
     points = panels.points(results)
     done = cells[cells.status == "finished"]
     times, unit = in_unit(points.seconds)
     points = points.assign(time=times)
     figure, ((memory, time),) = style.subplots(1, 2, style.TWO_COLUMNS, 2.9, sharey=True)
-    fronts = []
+    fronts, ahead = [], shown_ahead(results)
     for axes, column in ((memory, "peak_memory_gib"), (time, "time")):
         _cloud(axes, points, column, look)
-        front = pareto(points, column)
+        front = beyond_noise(pareto(points, column), ahead)
         fronts.append(front)
         axes.plot(front[column], front.accuracy, drawstyle="steps-post", color=style.DARK, linewidth=0.8, zorder=1.5)
         axes.plot(
@@ -44,7 +47,7 @@ def accuracy_against_cost(results, look):
     memory.set(xlabel="Peak memory in training (GiB)", ylabel="Accuracy")
     time.set(xlabel=f"Time of training ({unit})")
     ring = style.handle(
-        "Pareto front",
+        "Pareto front, beyond noise",
         color=style.DARK,
         linewidth=0.8,
         marker="o",
@@ -57,7 +60,9 @@ def accuracy_against_cost(results, look):
     processes = ratios.processes_per_gpu(done)
     return figure, captions.write(
         f"Accuracy against peak memory (left) and time (right) of training, {panels.rate(results)}. The line and rings are the "
-        "Pareto front of the point estimates: no other cell is as good for less.",
+        "Pareto front as far as it is shown: the cheapest point, and each dearer one that is shown to be more accurate than the "
+        "one before (compared on the same texts, p < 0.05 after Holm's correction; points that are not compared, by 95% "
+        "intervals that do not overlap). That points which are not ringed are worse is not said.",
         *(
             f"Front of {what}: {'; '.join(panels.name(row) for row in front.itertuples())}."
             for what, front in zip(("memory", "time"), fronts)
@@ -80,6 +85,35 @@ def pareto(points, cost):
     order = points[points.accuracy.notna() & points[cost].notna()]
     order = order.sort_values([cost, "accuracy"], ascending=[True, False], kind="stable")
     return order[order.accuracy > order.accuracy.cummax().shift(fill_value=-1.0)]
+
+
+def beyond_noise(front, ahead):
+    """Of a Pareto front in the order of rising cost, the first point and each that is ahead of the one kept before it.
+
+    Args:
+        front: of ``pareto``.
+        ahead: (one row, other row) → whether the first is shown to be more accurate.
+    """
+    kept = []
+    for row in front.itertuples():
+        if not kept or ahead(row, kept[-1]):
+            kept.append(row)
+    return front.loc[[row.Index for row in kept]]
+
+
+def shown_ahead(results):
+    """What tells of two rows of ``results.points`` whether the first is shown to be more accurate."""
+    table = results.comparisons
+    rows = table[table["view"].eq(tuning.CONFIGURED) & table.metric.eq("accuracy") & table.family.isin(PAIRS)]
+    least = {}  # one pair may be of several families: each has to show it
+    for row in rows[rows.p_holm.notna()].itertuples():
+        for key, lead in (((row.a, row.b), row.difference), ((row.b, row.a), -row.difference)):
+            least[key] = least.get(key, True) and lead > 0 and row.p_holm < LEVEL
+
+    def ahead(one, other):
+        return least.get((one.point, other.point), one.accuracy_low > other.accuracy_high)
+
+    return ahead
 
 
 def in_unit(seconds):

@@ -2,11 +2,11 @@
 
 import math
 
-from lorastudy.analysis import tuning
+from lorastudy.analysis import comparisons, tuning
 from lorastudy.presentation.figures import captions, panels, style
 
 LEVEL = 0.05  # of the tests; the intervals are 95% ones
-WIDER = 5  # times what three quarters of the differences need: then the axis is logarithmic beyond that
+WIDER = 3  # times what three quarters of the differences need: then the axis ends there, and arrows show what goes on
 HEIGHT = 9.0  # the most that a page holds, inches
 WORDS = {
     "fontsize": 5.5, "va": "center", "color": style.DARK,
@@ -21,33 +21,36 @@ def lora_against_qlora(results, look):
     cells = panels.cells(results)
     each = panels.each(results)
     places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
-    differences = compared(results, "method")
+    differences, pooled = compared(results, "method"), compared(results, "pooled_method")
     every = [single for panel in each for single in _of_single_seeds(panels.of(cells, panel=panel))]
+    low, high, scale = _range(differences, every, _margin(results))
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
-    height = min(HEIGHT, 1.0 + 0.16 * len(places))
-    figure, (row,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
-    for panel, axes in zip(each, row):
+    height = min(HEIGHT, 1.0 + 0.16 * (len(places) + len(pooled)))
+    figure, (axes_of,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
+    for panel, axes in zip(each, axes_of):
         part = panels.of(differences, panel=panel).set_index(["r", "alpha"])
         axes.axvline(0, color=style.DARK, linewidth=0.7, zorder=1)
         for y, place in enumerate(places.itertuples(index=False)):
             if (place.r, place.alpha) in part.index:
-                _difference(axes, y, part.loc[(place.r, place.alpha)], panel, look)
+                _difference(axes, y, part.loc[(place.r, place.alpha)], panel, look, (low, high))
             runs = panels.of(cells[(cells.r == place.r) & (cells.alpha == place.alpha)], panel=panel)
             singles = _of_single_seeds(runs)
             if len(singles) > 1:
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
             if text := _lost(runs):  # beneath what there is of the pair
                 axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), zorder=0.5, **WORDS)
+        for row in pooled.itertuples():
+            _diamond(axes, len(places), row)
         style.title(axes, panels.title(panel), len(each))
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
     inches = 2.2 if len(each) == 1 else 6.0 / len(each)  # of a panel, about
     figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
-    size = min(6.5, 72 * (height - 1) / len(places) * 0.8)
-    labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()]
-    row[0].set_yticks(range(len(places)), labels, fontsize=size)
-    row[0].set_ylim(len(places) - 0.4, -0.6)
-    scale = _scale(row[0], differences, every, _margin(results), MaxNLocator(int(inches / 0.44), steps=style.STEPS))
+    labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()] + ["average"] * len(pooled)
+    axes_of[0].set_yticks(range(len(labels)), labels, fontsize=min(6.5, 72 * (height - 1) / len(labels) * 0.8))
+    axes_of[0].set_ylim(len(labels) - 0.4, -0.6)
+    axes_of[0].set_xlim(low, high)
+    axes_of[0].xaxis.set_major_locator(MaxNLocator(int(inches / 0.44), steps=style.STEPS))
     style.legend(figure, _handles(results, look))
     return figure, captions.write(
         "Difference in accuracy between LoRA and QLoRA of the same target set, r, α and seed, on the same texts: right of 0 "
@@ -71,40 +74,48 @@ def _margin(results):
     return results.settings["statistics"]["equivalence_margin"]
 
 
-def _scale(axes, differences, singles, margin, ticks):
-    """Set the axis of differences: linear, or logarithmic beyond what most of them need where a few are far wider.
+def _range(differences, singles, margin):
+    """Ends of the axis of differences: all of them, or where a few are far wider what most need.
 
     Args:
         singles: differences of single seeds.
         margin: of equivalence; shown in any case.
-        ticks: locator of the linear axis.
 
     Returns:
-        A sentence for the caption; empty if all is linear.
+        low, high, and a sentence for the caption that gives what goes on beyond; empty if nothing does.
     """
-    from matplotlib.ticker import NullLocator
-
     ends = differences[["low", "high", "difference"]].abs().max(axis=1).dropna()
+    most = max(2 * margin, ends.quantile(0.75)) if len(ends) else max([2 * margin, *map(abs, singles)])
     widest = max([2 * margin, *ends, *map(abs, singles)])
-    most = max(2 * margin, ends.quantile(0.75)) if len(ends) else widest
-    lowest = min([-margin, *differences.low.dropna(), *singles])
-    highest = max([margin, *differences.high.dropna(), *singles])
-    if widest <= WIDER * most:
-        room = 0.05 * (highest - lowest)
-        axes.set_xlim(lowest - room, highest + room)
-        axes.xaxis.set_major_locator(ticks)
-        return ""
-    power = 10 ** math.floor(math.log10(most))
-    linear = next(step * power for step in (1, 2, 5, 10) if step * power >= most)
-    axes.set_xscale("symlog", linthresh=linear, linscale=2)
-    axes.set_xlim(1.2 * lowest, 1.2 * highest)
-    axes.set_xticks([sign * tick for sign in (-1, 1) for tick in (linear, 10 * linear) if tick < widest] + [0])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    return f"The axis is linear up to ±{linear:g} and logarithmic beyond."
+    values = [*differences.low.dropna(), *differences.high.dropna(), *differences.difference.dropna(), *singles]
+    low, high = min([-margin, *values]), max([margin, *values])
+    if widest > WIDER * most:
+        low, high = max(low, -1.5 * most), min(high, 1.5 * most)
+    room = 0.05 * (high - low)
+    low, high = low - room, high + room
+    beyond = differences[
+        differences.low.lt(low) | differences.high.gt(high) | ~differences.difference.between(low, high)
+    ]
+    hidden = sum(not low <= single <= high for single in singles)
+    text = "; ".join(
+        f"{panels.title((row.targets, row.scaling))}, r = {row.r:g}, α = {row.alpha:g} {_signed(row.difference)} {_ends(row)}"
+        for row in beyond.itertuples()
+    )
+    return (
+        low,
+        high,
+        (
+            f"Arrows go on beyond the axis: {text}. " * bool(text) + f"Single seeds beyond it: {hidden}." * bool(hidden)
+        ).strip(),
+    )
 
 
-def _difference(axes, y, row, panel, look):
+def _ends(row):
+    return "without an interval" if math.isnan(row.low) else f"[{_signed(row.low)}, {_signed(row.high)}]"
+
+
+def _difference(axes, y, row, panel, look, reach):
+    """Draw a difference with its interval; arrows at the ends of the axis (``reach``) that it goes beyond."""
     shown = row.p_holm < LEVEL
     colour = look.lora_colour if row.difference >= 0 else look.qlora_colour
     colour = colour if shown else look.baseline_colour
@@ -113,6 +124,21 @@ def _difference(axes, y, row, panel, look):
         [row.difference], [y], marker=style.marker(look, panel[0]), color=colour, label="difference",
         markerfacecolor=colour if shown else "white",
     )  # fmt: skip
+    for edge, goes_on, marker in (
+        (reach[0], min(row.low, row.difference) < reach[0] or row.difference < reach[0], "<"),
+        (reach[1], max(row.high, row.difference) > reach[1] or row.difference > reach[1], ">"),
+    ):
+        if goes_on:
+            axes.plot([edge], [y], marker=marker, markersize=4.5, color=colour, clip_on=False, label="_beyond")
+
+
+def _diamond(axes, y, row):
+    """The average of all pairs: as wide as its interval, a mark alone where it has none."""
+    if math.isnan(row.low):
+        axes.plot([row.difference], [y], marker="D", color=style.DARK, markersize=3.5, label="average")
+        return
+    corners = [(row.low, y), (row.difference, y - 0.32), (row.high, y), (row.difference, y + 0.32)]
+    axes.fill(*zip(*corners), color=style.DARK, linewidth=0, zorder=2.5, label="average")
 
 
 def _of_single_seeds(runs):
@@ -148,8 +174,8 @@ def _verdicts(differences, margin):
     total, sure = len(differences), differences[differences.p_holm < LEVEL]
     return (
         f"Of {total} pairs LoRA is better in {(sure.difference > 0).sum()} and QLoRA in {(sure.difference < 0).sum()} at "
-        f"p < {LEVEL:g} after Holm's correction (filled); {(differences.p_equivalent < LEVEL).sum()} are equal within "
-        f"± {margin:g} by two one-sided tests at {LEVEL:g}, not corrected."
+        f"p < {LEVEL:g} after Holm's correction (filled); {differences.smallest_margin.lt(margin).sum()} are equal within "
+        f"± {margin:g} by their intervals."
     )
 
 
@@ -159,17 +185,20 @@ def _average(results):
         return ""
     row = pooled.iloc[0]
     around = row.reason if row.isna().low else f"95% interval {_signed(row.low)} to {_signed(row.high)}"
-    return f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, {around}."
+    average = f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, {around}."
+    return f"{average} It is the diamond, the same in every panel."
 
 
 def _intervals(differences):
     if differences.empty:
         return ""
-    single = (differences.seeds == 1).sum()
-    if single == len(differences):
+    if differences.seeds.max() == 1:
         return "Bars are 95% intervals of the paired difference over texts, for one seed alone."
-    text = "Bars are 95% intervals of the paired difference, over texts and seeds; small points are single seeds."
-    return text + f" For {single} pairs with one common seed they are over texts alone." * bool(single)
+    at_large = differences.test.isin(comparisons.AT_LARGE).any()
+    over = "over texts and seeds" if at_large else "over texts, for these runs"
+    without = int(differences.low.isna().sum())
+    none = f" {without} of {len(differences)} have too few seeds in common for an interval." if without else ""
+    return f"Bars are 95% intervals of the paired difference, {over}; small points are single seeds." + none
 
 
 def _signed(value):

@@ -279,6 +279,20 @@ def bars(axes, x, points, score, colour, alpha=1.0):
     axes.vlines(x, low, high, color=colour, linewidth=0.8, alpha=alpha)
 
 
+def thick(axes, x, y, half, colour):
+    """A thick bar of ± ``half`` around a score, within its interval."""
+    axes.plot(
+        [x, x], [y - half, y + half], color=colour, linewidth=3.0, alpha=0.75, solid_capstyle="butt", label="_inner"
+    )
+
+
+def lost(axes, x, y, status, count, colour):
+    """A mark for runs without a value in a strip of their own; how many, if several."""
+    axes.plot([x], [y], marker=HOLES[status], color=colour, linestyle="none", label=f"_{status}")
+    if count > 1:
+        axes.annotate(f"{count}", (x, y), (4, 0), textcoords="offset points", va="center", fontsize=5.5, color=colour)
+
+
 def singles(axes, x, y, colour):
     """Small points, one per seed."""
     axes.plot(x, y, ".", color=colour, markersize=2.2, alpha=0.6, label="_seeds")
