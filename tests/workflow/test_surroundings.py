@@ -282,7 +282,7 @@ def test_a_study_in_a_place_with_spaces_and_quotes(clone, finished_study, latin_
 
     A home that cannot be written is one that cannot exist, which stops root too.
     """
-    place = tmp_path / 'it\'s a "place" $HOME {0} – добро'
+    place = tmp_path / 'it\'s a "place" $HOME – добро'
     pipeline, study = place / "pipe line", place / "my study"
     shutil.copytree(clone, pipeline, symlinks=True)
     study.mkdir()
