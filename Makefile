@@ -37,7 +37,7 @@ resume: .venv/installed
 
 # One archive of a finished study, from which others rebuild its tables, figures and report: make bundle STUDY=demo TEXTS=1
 bundle: .venv/installed
-	$(BIN)/python workflow/scripts/bundle.py "$(STUDY)" $(if $(TEXTS),--texts)
+	$(BIN)/python workflow/scripts/bundle.py $(call quoted,$(STUDY)) $(if $(TEXTS),--texts)
 
 # Two studies side by side: make compare STUDIES="demo mine"; a name with a space in quotes of its own
 STUDIES ?= . demo

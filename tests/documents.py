@@ -134,8 +134,8 @@ CASES = (
     Case(rf"{PYTHON} workflow/scripts/run_study\.py.*", FINISHED, says=r"verdict +claim +found"),
     Case(rf"{PYTHON} workflow/scripts/watch\.py.*", FINISHED, says="8 of 8 cells"),
     Case(rf"{PYTHON} workflow/scripts/resume\.py.*", FINISHED, add=" -n", says="Nothing to be done"),
-    Case(rf"{PYTHON} workflow/scripts/bundle\.py \"\.\".*", FINISHED, leaves="bundle.tar.gz"),
-    Case(rf"{PYTHON} workflow/scripts/bundle\.py \"demo\".*", FINISHED, leaves="demo/bundle.tar.gz"),
+    Case(rf"{PYTHON} workflow/scripts/bundle\.py '\.'.*", FINISHED, leaves="bundle.tar.gz"),
+    Case(rf"{PYTHON} workflow/scripts/bundle\.py 'demo'.*", FINISHED, leaves="demo/bundle.tar.gz"),
     Case(rf"({PYTHON} workflow/scripts/compare\.py).*", FINISHED, instead=r"\1 . demo", leaves="comparison/comparison.md"),
     Case(rf"{PYTHON} workflow/scripts/export_logs\.py .*", add=" --help", says="usage"),  # tests/presentation/test_trackers.py
     Case(rf"{PYTHON} docs/\w+\.py", says="^$"),
