@@ -86,11 +86,15 @@ def trend(axis, points, study):
     for (method, targets), part in points.groupby(["method", "targets"], sort=False):
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
         for value in studies.values(axis, study):
-            found = studies.point(part, axis, value, study)
-            few = f" ({found.seeds} of {found.seeds_planned} seeds)" if 0 < found.seeds < found.seeds_planned else ""
-            row[f"{panels.SYMBOLS[axis]} = {value:g}"] = studies.interval(found) + few
+            row[f"{panels.SYMBOLS[axis]} = {value:g}"] = scored(studies.point(part, axis, value, study))
         rows.append(row)
     return studies.table(rows)
+
+
+def scored(point):
+    """A point's accuracy with its interval, and how many of its runs learned if that is not all."""
+    few = f" ({point.seeds} of {point.seeds_planned} learned)" if point.seeds < point.seeds_planned else ""
+    return studies.interval(point) + few
 
 
 def robust(comparisons, study):
@@ -153,7 +157,7 @@ def headline():
         row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
         for axis, value in places:
             found = studies.point(part, axis, value, study)
-            row[f"r = {found.r}, α = {found.alpha:g}"] = studies.interval(found)
+            row[f"r = {found.r}, α = {found.alpha:g}"] = scored(found)
         rows.append(row)
     return [
         f"{study.study.name}: accuracy on {int(cells.n_test.max()):,} test texts of five balanced classes, mean of "
