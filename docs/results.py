@@ -14,6 +14,8 @@ HEAD = """# Results
 
 What this pipeline found when it was run for real. The pages are written from the records beside them by
 `python docs/results.py`; with `--take examples/smollm2` it first takes in what a new run of that study found.
+[`smollm2-earlier-grid/`](smollm2-earlier-grid/) has the records of an earlier study, alpha fixed at 32 along r: `snakemake
+check` plans with the variances that its runs had.
 """
 BEGIN, END = "<!-- written by docs/results.py -->", "<!-- to here -->"
 

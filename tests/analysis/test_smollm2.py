@@ -1,4 +1,4 @@
-"""The verdicts on the committed records of SmolLM2 (docs/results/smollm2), 156 runs of which 3 ended at chance.
+"""The verdicts on the committed records of SmolLM2 (docs/results/smollm2-earlier-grid), 156 runs of which 3 ended at chance.
 
 The records hold the accuracy of every run, and of every comparison the standard errors that the texts make; what each
 run said of each text they do not. So what the seeds make of a comparison is computed here from the runs' accuracies as
@@ -19,7 +19,7 @@ from lorastudy.statistics import equivalence, paired, permutation
 from lorastudy.study import grid, settings
 from lorastudy.study.settings import REPOSITORY
 
-RECORDS = REPOSITORY / "docs" / "results" / "smollm2"
+RECORDS = REPOSITORY / "docs" / "results" / "smollm2-earlier-grid"
 MARGIN = 0.01
 
 
