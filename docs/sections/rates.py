@@ -31,7 +31,8 @@ def section():
             ],
             ["left"] * 4,
         ),
-        f"The whole study: [`{NAME}/report.html`]({NAME}/report.html).",
+        f"All tables: [`{NAME}/paper_tables/`]({NAME}/paper_tables/); the study is of an earlier version, which judged by a margin "
+        "of 2 points.",
     ]  # fmt: skip
 
 
