@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, with pretended GPUs, started and stopped by the tests.
+"""A real Slurm of one node or several on this machine, with pretended GPUs, started and stopped by the tests.
 
 Debian's packages, no systemd, no cgroups, everything under one directory. Several clusters can run side by side: each
 has its own ports and is found by ``SLURM_CONF``.
@@ -10,48 +10,56 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
 
 
 class Cluster:
-    """One cluster: controller, one node ``n1``, partitions ``cpu`` (default), ``gpu`` and
+    """One cluster: controller, nodes ``n1``, ``n2`` …, partitions ``cpu`` (default), ``gpu`` and
     ``urgent``, whose jobs preempt the others'.
 
     Args:
         directory: everything is written there.
-        gpus: pretended A100s of the node.
+        gpus: pretended A100s of each node.
         port: first of the hundred ports that may be used.
         accounting: with slurmdbd on a MariaDB, so that sacct works; account ``lab``.
+        nodes: how many; each has its daemon, ``slurmd`` that of n1, ``slurmd.n2`` that of n2.
     """
 
-    def __init__(self, directory, gpus=4, port=26800, accounting=False):
+    def __init__(self, directory, gpus=4, port=26800, accounting=False, nodes=1):
         self.directory = Path(directory)
         self.gpus = gpus
         self.port = port
         self.accounting = accounting
+        self.daemons = {
+            f"n{number}": "slurmd" if number == 1 else f"slurmd.n{number}" for number in range(1, nodes + 1)
+        }
         self.host = socket.gethostname().split(".")[0]
         self.processes = {}
         self.environment = os.environ | {"SLURM_CONF": str(self.directory / "slurm.conf")}
 
     def start(self):
-        for name in ("run", "log", "state", "spool", "dev"):
+        for name in ("run", "log", "state", "dev", *(f"spool/{node}" for node in self.daemons)):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         self._write_configuration()
         self._spawn("munged", "munged", "--foreground", "--force", *self._munge_options())
         self._wait("munge", (self.directory / "run" / "munge.sock").exists)
         if self.accounting:
             self._start_accounting()
-        for daemon in ("slurmctld", "slurmd"):
+        for daemon in ("slurmctld", *self.daemons.values()):
             self.start_daemon(daemon)
         self._wait("the node", self.idle)
         return self
 
     def start_daemon(self, name):
-        own = [] if name == "slurmctld" else ["-N", "n1"]
-        self._spawn(name, name, "-D", "-f", str(self.directory / "slurm.conf"), *own)
+        program, _, node = name.partition(".")
+        own = [] if name == "slurmctld" else ["-N", node or "n1"]
+        self._spawn(name, program, "-D", "-f", str(self.directory / "slurm.conf"), *own)
         if name == "slurmctld":
             self._wait(name, lambda: "UP" in self.run("scontrol", "ping", check=False))
 
@@ -64,6 +72,19 @@ class Cluster:
             process.kill()
             process.wait()
 
+    def kill_node(self, node):
+        """A node goes down: its daemon and all that runs on it end at once."""
+        self.stop_daemon(self.daemons[node], signal.SIGKILL)
+        of_node = {"SLURM_CONF": self.environment["SLURM_CONF"], "SLURMD_NODENAME": node}
+        lost = set()
+        for one in psutil.process_iter():
+            with suppress(psutil.Error):
+                if of_node.items() <= one.environ().items():
+                    lost |= {one, *(above for above in one.parents() if above.name().startswith("slurmstepd"))}
+        for one in lost:
+            with suppress(psutil.Error):
+                one.kill()
+
     def stop(self):
         """Cancel what runs, then stop every daemon; nothing of the cluster is left running."""
         if "slurmctld" in self.processes:
@@ -71,7 +92,7 @@ class Cluster:
             end = time.monotonic() + 20
             while time.monotonic() < end and self.run("squeue", "-h", check=False).strip():
                 time.sleep(0.3)
-        for name in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
+        for name in (*self.daemons.values(), "slurmctld", "slurmdbd", "mariadbd", "munged"):
             if name in self.processes:
                 self.stop_daemon(name)
         self._end_strays()
@@ -84,7 +105,9 @@ class Cluster:
         return done.stdout
 
     def idle(self):
-        return self.run("sinfo", "-h", "-o", "%t", check=False).split()[:1] in (["idle"], ["mix"])
+        """Whether every node takes jobs."""
+        states = set(self.run("sinfo", "-h", "-o", "%t", check=False).split())
+        return bool(states) and states <= {"idle", "mix"}
 
     def jobs(self, directory, comment=""):
         """Jobs of a study, oldest first: dictionaries of what ``scontrol show job`` says."""
@@ -118,11 +141,11 @@ class Cluster:
             "AuthInfo": f"socket={there}/run/munge.sock",
             "SlurmctldPort": self.port,
             "SlurmctldPidFile": there / "run/slurmctld.pid",
-            "SlurmdPidFile": there / "run/slurmd.pid",
+            "SlurmdPidFile": there / "run/slurmd.%n.pid",
             "SlurmctldLogFile": there / "log/slurmctld.log",
-            "SlurmdLogFile": there / "log/slurmd.log",
+            "SlurmdLogFile": there / "log/slurmd.%n.log",
             "StateSaveLocation": there / "state",
-            "SlurmdSpoolDir": there / "spool",
+            "SlurmdSpoolDir": there / "spool/%n",
             # no cgroups
             "ProctrackType": "proctrack/linuxproc",
             "TaskPlugin": "task/none",
@@ -163,10 +186,11 @@ class Cluster:
             }
         gpus = f" Gres=gpu:a100:{self.gpus}" if self.gpus else ""
         lines = [f"{key}={value}" for key, value in settings.items()]
-        lines.append(
-            f"NodeName=n1 NodeHostname={self.host} NodeAddr=127.0.0.1 Port={self.port + 1} "
+        lines += [
+            f"NodeName={node} NodeHostname={self.host} NodeAddr=127.0.0.1 Port={self.port + port} "
             f"Sockets=1 CoresPerSocket=64 ThreadsPerCore=1 RealMemory=256000{gpus}"
-        )
+            for node, port in zip(self.daemons, (1, 4, 5, 6))  # the database has those between
+        ]
         lines += [
             "PartitionName=cpu Nodes=ALL Default=YES DefaultTime=60 MaxTime=1-0 State=UP",
             "PartitionName=gpu Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP",
@@ -178,7 +202,7 @@ class Cluster:
             device = there / "dev" / f"gpu{index}"
             if not device.exists():
                 os.mknod(device, 0o20666, os.makedev(1, 3))
-            devices.append(f"Name=gpu Type=a100 File={device}")
+            devices += [f"NodeName={node} Name=gpu Type=a100 File={device}" for node in self.daemons]
         (there / "gres.conf").write_text("\n".join(devices) + "\n")
         if self.accounting:
             path = there / "slurmdbd.conf"

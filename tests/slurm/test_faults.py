@@ -207,6 +207,20 @@ def node_drained(bench):
     return {"resumes": 0, "told": ""}
 
 
+def node_lost(bench):
+    """A node goes down with all that runs on it: the cell goes on on the other one, from its checkpoint."""
+    run = bench.run()
+    pid = process(bench.study.until_training())
+    bench.cluster.kill_node(bench.jobs()[-1]["NodeList"])
+    bench.study.until(lambda: not Path(f"/proc/{pid}").exists(), "end of the training", 20)
+    run.succeed()
+    first, second = bench.jobs()
+    assert first["JobState"] == "NODE_FAIL"
+    assert {first["NodeList"], second["NodeList"]} == {"n1", "n2"}
+    bench.cluster.start_daemon(bench.cluster.daemons[first["NodeList"]])
+    return {"resumes": 1, "told": "NODE_FAIL"}
+
+
 def preempted(bench):
     run = bench.run()
     with told_to_stop(bench):
@@ -272,7 +286,8 @@ SHARED = [
     killed_and_cancelled, killed_and_restarted_beside_its_job, requeued, output_hidden, disk_full,
 ]  # fmt: skip
 # One after the other on clusters of their own, which they disturb
-ALONE = [[controller_away, node_drained], [preempted, slurmd_killed]]
+ALONE = [[controller_away, node_drained], [preempted, slurmd_killed], [node_lost]]
+NODES = {node_lost: 2}
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +303,8 @@ def outcomes(request, start_cluster, clone, new_study):
     for index, (scenarios, workers) in enumerate([(SHARED, 6), *((sequence, 1) for sequence in ALONE)]):
         chosen = [scenario for scenario in scenarios if scenario in wanted]
         if chosen:
-            cluster = start_cluster(26800 + 10 * index, gpus=max(workers, 4))
+            nodes = max(NODES.get(scenario, 1) for scenario in chosen)
+            cluster = start_cluster(26800 + 10 * index, gpus=max(workers, 4), nodes=nodes)
             pools.append(ThreadPoolExecutor(workers))
             futures |= {scenario: pools[-1].submit(play, scenario, cluster) for scenario in chosen}
     yield futures
