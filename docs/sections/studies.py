@@ -91,7 +91,9 @@ def point(points, axis, value, study):
 def state(cells):
     """How many cells ended how, and whether that is all of them."""
     counts = cells.status.value_counts()
-    text = ", ".join(f"{counts[status]} {status}" for status in ("finished", "collapsed", "diverged", "missing") if status in counts)
+    text = ", ".join(
+        f"{counts[status]} {status}" for status in ("finished", "collapsed", "diverged", "missing") if status in counts
+    )
     if "missing" not in counts:
         return f"{len(cells)} cells: {text}."
     return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
