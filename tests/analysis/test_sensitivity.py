@@ -70,7 +70,7 @@ def test_planned_errors_are_those_that_the_comparisons_then_have(study):
     generator = np.random.default_rng(3)
     table = sensitivity.planned(study.grid, 3)
     asked = wanted(table, study)
-    places, shared = sensitivity._places(table), sensitivity._shared(table, TRUTH, 3, 1600)
+    places, shared = sensitivity._positions(table), sensitivity._shared(table, TRUTH, 3, 1600)
     found = {}
     for _ in range(40):
         scores = drawn(generator, table, 3, 1600)

@@ -63,7 +63,7 @@ def test_a_cell_in_training_shows_what_training_logs(study, caplog):
         state = state_of(study)
     assert (state.phase, state.step, state.steps, state.loss) == (progress.TRAINING, 20, 50, 1.5)
     assert (state.samples_per_second, state.left) == (4.0, "0:01:00")
-    assert state.place == os.uname().nodename
+    assert state.location == os.uname().nodename
     assert state_of(study).phase == progress.WAITING  # the lease is gone
 
 

@@ -24,13 +24,13 @@ def main(directory, configured, tracker):
     """
     study = watch.study_in(directory, configured)
     found = trackers.runs(study, directory)
-    place = Path(directory, "tracking")
+    output = Path(directory, "tracking")
     if tracker == "tensorboard":
-        told = place / "tensorboard"
+        told = output / "tensorboard"
         trackers.to_tensorboard(found, told)
     else:
-        place.mkdir(exist_ok=True)
-        told = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        output.mkdir(exist_ok=True)
+        told = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
         trackers.to_mlflow(found, told, study.study.name)
     print(f"{told}: {len(found)} runs")
 

@@ -113,7 +113,7 @@ def view(study, found, steps=None):
 
 
 def running_table(running):
-    elsewhere = {state.place for state in running} != {platform.node()}
+    elsewhere = {state.location for state in running} != {platform.node()}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("cell", "phase"):
         table.add_column(name, no_wrap=True)
@@ -129,7 +129,7 @@ def running_table(running):
             "" if state.loss is None else f"{state.loss:.4f}",
             "" if state.samples_per_second is None else f"{state.samples_per_second:.1f}",
             state.left or "",
-            *([state.place] if elsewhere else []),
+            *([state.location] if elsewhere else []),
         )
     return table
 

@@ -157,7 +157,7 @@ def _alike(table, axis):
     others = [name for name in tuning.POINT if name != axis]
     for key, group in table.groupby(others, sort=False):
         if len(group) > 1:
-            order = {name: place for place, name in enumerate(dict.fromkeys((*ORDER[axis], *group[axis])))}
+            order = {name: index for index, name in enumerate(dict.fromkeys((*ORDER[axis], *group[axis])))}
             ordered = group.iloc[group[axis].map(order).argsort(kind="stable")]
             yield dict(zip(others, key, strict=True)), [row for _, row in ordered.iterrows()]
 

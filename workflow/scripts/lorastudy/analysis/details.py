@@ -17,15 +17,15 @@ class Shared:
 
     def __init__(self):
         self.values = []
-        self._places = {}
+        self._positions = {}
 
     def put(self, value):
         """Place of ``value`` (fit for JSON) among ``values``."""
         key = json.dumps(value, sort_keys=True)
-        if key not in self._places:
-            self._places[key] = len(self.values)
+        if key not in self._positions:
+            self._positions[key] = len(self.values)
             self.values.append(value)
-        return self._places[key]
+        return self._positions[key]
 
 
 def build(summary, study_directory="."):
@@ -33,7 +33,7 @@ def build(summary, study_directory="."):
 
     - ``card``: the data card; None where the data is not there any more,
     - ``shared``: list of values,
-    - ``results``: id → ``provenance`` (name → place in ``shared``) and ``errors`` (id of the text, true and predicted
+    - ``results``: id → ``provenance`` (name → index in ``shared``) and ``errors`` (id of the text, true and predicted
       class, probability of the prediction; most confident first), of all that have finished or diverged,
     - ``texts``: id → text of those errors; None where the test texts are not there. Nothing else here holds a text.
 

@@ -24,13 +24,13 @@ class Scatter:
 
     Attributes:
         mean: id of a run → its score.
-        place: id of a run → (levels of its set, its point: (r, alpha) as a rule).
+        position: id of a run → (levels of its set, its point: (r, alpha) as a rule).
         unstable: the unstable points.
         shared: ``components.Components``; None where there is nothing to share.
     """
 
     mean: dict
-    place: dict
+    position: dict
     unstable: frozenset
     shared: "components.Components | None"
 
@@ -48,8 +48,8 @@ class Scatter:
             for unit in units:
                 if unit not in alone:
                     for weight, runs in unit:
-                        place = self.place[runs[seeds[0]]]
-                        weights[place] = weights.get(place, 0.0) + weight / len(units)
+                        position = self.position[runs[seeds[0]]]
+                        weights[position] = weights.get(position, 0.0) + weight / len(units)
             total, df = self.shared.variance(weights)
             parts.append((total / len(seeds), df))
         if None in parts:
@@ -65,7 +65,7 @@ class Scatter:
         seed: what a seed does to all stays in it.
         """
         return self.shared is None or all(
-            any(None in runs or self.place[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
+            any(None in runs or self.position[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
             or abs(sum(weight for weight, _ in unit)) > 1e-6
             for unit in units
         )
@@ -95,7 +95,7 @@ def fit(table, scores, point=("r", "alpha")):
     factors = [name for name in FACTORS if table[name].nunique() > 1]
     sets = list(table[factors].itertuples(index=False, name=None))
     where = list(zip(sets, table[list(point)].itertuples(index=False, name=None), table.runs))
-    place = {run: (levels, at) for levels, at, runs in where for run in runs.values()}
+    position = {run: (levels, at) for levels, at, runs in where for run in runs.values()}
     rows, columns = list(dict.fromkeys(sets)), list(dict.fromkeys(at for _, at, _ in where))
     values = np.full((len(rows), len(columns), len(seeds)), np.nan)
     for levels, at, runs in where:
@@ -104,10 +104,10 @@ def fit(table, scores, point=("r", "alpha")):
     loose = unstable(values)
     values[:, loose] = np.nan
     kept = _complete(np.isfinite(values))
-    levels = {name: [rows[row][place] for row in kept[0]] for place, name in enumerate(factors)}
+    levels = {name: [rows[row][position] for row in kept[0]] for position, name in enumerate(factors)}
     part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
     shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
-    return Scatter(mean, place, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
+    return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
 
 
 def unstable(values):

@@ -95,7 +95,7 @@ def measured(table, of_runs, rows, wanted, source):
 
     if of_runs is None or of_runs.shared is None:
         return None
-    places = _places(table)
+    positions = _positions(table)
     known = {(row.family, row.a, row.b): row for row in rows.itertuples() if row.se_fixed >= 0}
     amounts, texts, both = [], [], []
     for contrast in wanted:
@@ -105,7 +105,7 @@ def measured(table, of_runs, rows, wanted, source):
         units, _ = contrasts.complete(contrast.members())
         if row is None or not units or row.seeds < scatter.SEEDS or not _mostly_stable(units, of_runs):
             continue
-        amounts.append(list(_uneven(_weights(units, places)).values()))
+        amounts.append(list(_uneven(_weights(units, positions)).values()))
         texts.append(row.se_texts**2 * row.n)
         both.append((row.se_fixed**2 - row.se_texts**2) * row.n * row.seeds)
     if not amounts:
@@ -131,14 +131,14 @@ def plan(of_grid, lines, variances, seeds, texts):
         list of ``Row``, in the order of ``FAMILIES``.
     """
     table = planned(of_grid, seeds)
-    places, shared = _places(table), _shared(table, variances, seeds, texts)
+    positions, shared = _positions(table), _shared(table, variances, seeds, texts)
     families = {}
     for contrast in contrasts.build(table, lines, []):
         families.setdefault(contrast.family, []).append(contrast)
     rows = []
     for family, what in FAMILIES.items():
         members = families.get(family, [])
-        found = [(*_expected(contrast, places, variances, shared, seeds, texts), contrast) for contrast in members]
+        found = [(*_expected(contrast, positions, variances, shared, seeds, texts), contrast) for contrast in members]
         if not found:
             continue
         found.sort(key=lambda one: one[0].half_width())
@@ -213,7 +213,7 @@ def _mostly_stable(units, of_runs):
     return 2 * sum(of_runs.is_alone([unit]) for unit in units) < len(units)
 
 
-def _places(table):
+def _positions(table):
     """Id of a run → (level of each factor, (r, alpha))."""
     return {
         run: (tuple(getattr(row, name) for name in scatter.FACTORS), (row.r, row.alpha))
@@ -222,13 +222,13 @@ def _places(table):
     }
 
 
-def _weights(units, places):
+def _weights(units, positions):
     """What each cell weighs in the average of units."""
     weights = {}
     for unit in units:
         for weight, runs in unit:
-            place = places[next(iter(runs.values()))]
-            weights[place] = weights.get(place, 0.0) + weight / len(units)
+            position = positions[next(iter(runs.values()))]
+            weights[position] = weights.get(position, 0.0) + weight / len(units)
     return weights
 
 
@@ -251,11 +251,11 @@ def _shared(table, variances, seeds, texts):
     return components.expected(of_run, levels, sets, points, seeds)
 
 
-def _expected(contrast, places, variances, shared, seeds, texts):
+def _expected(contrast, positions, variances, shared, seeds, texts):
     """(``paired.Estimate`` with the errors that a contrast is expected to have, its test)."""
     units = contrast.members()
-    amount = _uneven(_weights(units, places))
-    of_unit = [_uneven(_weights([unit], places)) for unit in units]
+    amount = _uneven(_weights(units, positions))
+    of_unit = [_uneven(_weights([unit], positions)) for unit in units]
     of_text = {stratum: variances.texts[stratum] + variances.both[stratum] / seeds for stratum in STRATA}
     single = {stratum: variances.texts[stratum] + variances.both[stratum] for stratum in STRATA}
     spread = _sum(of_text, amount) * texts
@@ -263,7 +263,7 @@ def _expected(contrast, places, variances, shared, seeds, texts):
     # with the two texts more of paired.estimate
     fixed = (spread + (spread / alone if alone else 1.0)) / (texts + 1) / (texts + 2)
     if shared is not None and seeds >= scatter.SEEDS:
-        varies = {(levels_of(levels, shared), point): w for (levels, point), w in _weights(units, places).items()}
+        varies = {(levels_of(levels, shared), point): w for (levels, point), w in _weights(units, positions).items()}
         variance, df = shared.variance(varies)
         left = max(0.0, fixed - _sum(variances.both, amount) / seeds / texts)
         errors = np.sqrt([left, variance / seeds, fixed])

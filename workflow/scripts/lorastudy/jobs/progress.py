@@ -34,7 +34,7 @@ class State:
         loss: last logged mean training loss.
         samples_per_second: of training.
         left: time left in this phase, ``h:mm:ss``.
-        place: host or Slurm job of a running cell.
+        location: host or Slurm job of a running cell.
         note: reason of a failure, or what a waiting cell has already.
         log: path of the log to look into.
         accuracy: of a cell that is done, a fraction.
@@ -49,7 +49,7 @@ class State:
     loss: float | None = None
     samples_per_second: float | None = None
     left: str | None = None
-    place: str | None = None
+    location: str | None = None
     note: str | None = None
     log: str | None = None
     accuracy: float | None = None
@@ -90,17 +90,17 @@ def _state(name, spec, holder):
 
 
 def _running(name, holder, logs):
-    place = f"Slurm job {holder['slurm_job']}" if holder["slurm_job"] else holder["host"]
+    location = f"Slurm job {holder['slurm_job']}" if holder["slurm_job"] else holder["host"]
     evaluating = logs["evaluate"].exists() and (
         not logs["finetune"].exists() or logs["evaluate"].stat().st_mtime > logs["finetune"].stat().st_mtime
     )
     if evaluating:
         found = _last(_PACK, logs["evaluate"])
         steps = {key: int(value) for key, value in found.items()}
-        return State(name, EVALUATING, place=place, log=str(logs["evaluate"]), **steps)
+        return State(name, EVALUATING, location=location, log=str(logs["evaluate"]), **steps)
     found = _last(_STEP, logs["finetune"])
     if not found:
-        return State(name, TRAINING, place=place, log=str(logs["finetune"]))
+        return State(name, TRAINING, location=location, log=str(logs["finetune"]))
     return State(
         name,
         TRAINING,
@@ -109,7 +109,7 @@ def _running(name, holder, logs):
         loss=float(found["loss"]),
         samples_per_second=float(found["rate"]),
         left=found["left"],
-        place=place,
+        location=location,
         log=str(logs["finetune"]),
     )
 

@@ -51,8 +51,8 @@ def kernels_kept():
     if named or os.access(own if own.exists() else own.parent, os.W_OK):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="lorastudy-kernels-") as place:
-        os.environ["TRITON_HOME"] = place
+    with tempfile.TemporaryDirectory(prefix="lorastudy-kernels-") as cache:
+        os.environ["TRITON_HOME"] = cache
         try:
             yield
         finally:

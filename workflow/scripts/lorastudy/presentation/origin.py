@@ -35,9 +35,9 @@ class Origin:
             rulegraph: (what ``snakemake --rulegraph dot`` printed, why it did not); one of the two is None.
         """
         dot, reason = rulegraph
-        place = os.path.relpath(Path(study).resolve(), settings.REPOSITORY)
+        location = os.path.relpath(Path(study).resolve(), settings.REPOSITORY)
         options = tuple(configured.arguments(settings.REPOSITORY))
-        return cls(place, options, rule_graph.parse(dot) if dot else None, reason)
+        return cls(location, options, rule_graph.parse(dot) if dot else None, reason)
 
     @classmethod
     def of_bundle(cls, directory="."):

@@ -60,24 +60,24 @@ def layout(users):
         _order(layers, edges, downwards=sweep % 2 == 0)
     across = max(map(len, layers), default=0)
     width = across * (WIDTH + GAP_X) + GAP_X
-    place = {}
+    position = {}
     for row, members in enumerate(layers):
         indent = (width - len(members) * (WIDTH + GAP_X) + GAP_X) / 2
         for column, name in enumerate(members):
-            place[name] = (indent + column * (WIDTH + GAP_X), GAP_X + row * (HEIGHT + GAP_Y))
-    lines = [_line(name, after, edges, place) for name in users for after in edges[name]]
+            position[name] = (indent + column * (WIDTH + GAP_X), GAP_X + row * (HEIGHT + GAP_Y))
+    lines = [_line(name, after, edges, position) for name in users for after in edges[name]]
     height = len(layers) * (HEIGHT + GAP_Y) - GAP_Y + 2 * GAP_X
-    return Drawing(width, height, [(name, *place[name]) for name in users], lines)
+    return Drawing(width, height, [(name, *position[name]) for name in users], lines)
 
 
-def _line(name, after, edges, place):
+def _line(name, after, edges, position):
     """Points of the edge from ``name`` to ``after`` and on through its bends."""
-    points = [(place[name][0] + WIDTH / 2, place[name][1] + HEIGHT)]
+    points = [(position[name][0] + WIDTH / 2, position[name][1] + HEIGHT)]
     while isinstance(after, tuple):
-        x, y = place[after]
+        x, y = position[after]
         points += [(x + WIDTH / 2, y), (x + WIDTH / 2, y + HEIGHT)]
         (after,) = edges[after]
-    return [*points, (place[after][0] + WIDTH / 2, place[after][1])]
+    return [*points, (position[after][0] + WIDTH / 2, position[after][1])]
 
 
 def curve(line):
@@ -129,11 +129,11 @@ def _order(layers, edges, downwards):
             neighbours.setdefault(other if downwards else name, []).append(name if downwards else other)
     sequence = layers if downwards else layers[::-1]
     for fixed, moved in zip(sequence, sequence[1:]):
-        place = {name: index - len(fixed) / 2 for index, name in enumerate(fixed)}
+        position = {name: index - len(fixed) / 2 for index, name in enumerate(fixed)}
         now = {name: index - len(moved) / 2 for index, name in enumerate(moved)}
 
-        def mean(name, place=place, now=now):
+        def mean(name, position=position, now=now):
             near = neighbours.get(name)
-            return sum(place[other] for other in near) / len(near) if near else now[name]
+            return sum(position[other] for other in near) / len(near) if near else now[name]
 
         moved.sort(key=mean)

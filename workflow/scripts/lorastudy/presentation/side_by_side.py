@@ -60,25 +60,25 @@ def read(directory, study, name):
     Raises:
         CompareError: its results were not gathered, or its tables not made yet.
     """
-    place = Path(directory)
+    location = Path(directory)
     tables = {
-        about: place / f"paper_tables/{table}.csv"
+        about: location / f"paper_tables/{table}.csv"
         for table, about in VERDICTS.items()
         if study.study.paper or table != "claims"
     }
-    for path in [*(place / file for file in RESULTS.values()), *tables.values()]:
+    for path in [*(location / file for file in RESULTS.values()), *tables.values()]:
         if not path.exists():
             raise CompareError(
                 f"{path} is not there; make it first, which trains nothing: snakemake -d {directory} paper_tables/"
             )
     blocks = {name: study.block(name) for name in vars(study)}
     verdicts = [pd.read_csv(path).assign(about=about) for about, path in tables.items()]
-    card, test = place / layout.CARD, place / layout.TEST
+    card, test = location / layout.CARD, location / layout.TEST
     texts = pd.read_parquet(test, columns=["text", "label"]) if test.exists() else None
     return Side(
         name,
         study,
-        summary.load(**{key: place / file for key, file in RESULTS.items()}, settings=blocks),
+        summary.load(**{key: location / file for key, file in RESULTS.items()}, settings=blocks),
         pd.concat(verdicts, ignore_index=True),
         records.read_json(card) if card.exists() else None,
         None if texts is None else sorted(zip(texts["text"], texts["label"])),

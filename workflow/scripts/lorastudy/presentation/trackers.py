@@ -52,17 +52,17 @@ def runs(study, directory="."):
     return [run for run in found if run]
 
 
-def _run(place):
-    if not ((place / "training.json").exists() and (place / "training_log.csv").exists()):
+def _run(directory):
+    if not ((directory / "training.json").exists() and (directory / "training_log.csv").exists()):
         return None
-    trained = records.read_json(place / "training.json")
-    log = pd.read_csv(place / "training_log.csv")
+    trained = records.read_json(directory / "training.json")
+    log = pd.read_csv(directory / "training_log.csv")
     begun = datetime.fromisoformat(trained["provenance"]["time_utc"]).timestamp() - trained["seconds"]
     points = [
         (begun + row["seconds"], int(row["step"]), {f"training/{name}": row[name] for name in LOGGED if name in row})
         for row in log.to_dict("records")
     ]
-    if (place / "metrics.json").exists() and (scores := records.read_json(place / "metrics.json")["metrics"]):
+    if (directory / "metrics.json").exists() and (scores := records.read_json(directory / "metrics.json")["metrics"]):
         end = points[-1][:2] if points else (begun + trained["seconds"], trained["steps"])
         points.append((*end, {f"test/{name}": scores[name] for name in SCORED}))
     numbers = [
@@ -74,7 +74,7 @@ def _run(place):
         for time, step, values in points
     ]
     parameters = trained["cell"] | trained["provenance"]["config"]["training"] | {"status": trained["status"]}
-    return Run(place.name, parameters, numbers)
+    return Run(directory.name, parameters, numbers)
 
 
 def to_tensorboard(found, output):
@@ -90,9 +90,9 @@ def to_tensorboard(found, output):
     except ImportError as fault:
         raise _not_installed("tensorboard", fault) from None
     for run in found:
-        place = Path(output, run.name)
-        shutil.rmtree(place, ignore_errors=True)
-        writer = EventFileWriter(str(place))
+        directory = Path(output, run.name)
+        shutil.rmtree(directory, ignore_errors=True)
+        writer = EventFileWriter(str(directory))
         for time, step, values in run.points:
             scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
             writer.add_event(Event(wall_time=time, step=step, summary=Summary(value=scalars)))

@@ -64,10 +64,10 @@ class Components:
         points = sum(self.factor.get(point, 1.0) * weight**2 for point, weight in of_point.items())
         add("point", points / self.sets, lowest)
         add("set", sum(weight**2 for weight in of_set.values()) / self.points, lowest)
-        for place, name in enumerate(self.levels):
+        for column, name in enumerate(self.levels):
             of_level = {}
             for levels, weight in of_set.items():
-                of_level[levels[place]] = of_level.get(levels[place], 0.0) + weight
+                of_level[levels[column]] = of_level.get(levels[column], 0.0) + weight
             runs = self.points * self.sets / self.levels[name]
             add(name, sum(weight**2 for weight in of_level.values()) / runs, "set" if "set" in self.squares else lowest)
         share = {name: amount for name, amount in share.items() if abs(amount) > 1e-9 * squared}

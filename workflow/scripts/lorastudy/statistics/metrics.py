@@ -156,8 +156,8 @@ def calibration(right, top, groups=None):
     bins = np.clip(np.ceil(top * BINS).astype(int) - 1, 0, BINS - 1)
     value = np.abs(np.bincount(bins, gap, BINS)).sum() / len(gap)
     groups = np.arange(len(gap)) if groups is None else groups
-    pairs, place = np.unique(groups * BINS + bins, return_inverse=True)  # of a group and a bin
-    of_bins = np.sqrt(np.bincount(pairs % BINS, np.bincount(place, gap) ** 2, BINS)) / len(gap)
+    pairs, index = np.unique(groups * BINS + bins, return_inverse=True)  # of a group and a bin
+    of_bins = np.sqrt(np.bincount(pairs % BINS, np.bincount(index, gap) ** 2, BINS)) / len(gap)
     reach = ndtri((1 + COVERAGE) / 2) * np.sqrt((of_bins**2).sum())
     added = np.sqrt(2 / np.pi) * of_bins.sum()
     return value, max(0.0, value - added - reach), min(1.0, value + reach)
@@ -286,9 +286,9 @@ def per_text(label, probabilities):
 def per_text_of_predictions(label, prediction, classes):
     """The same of the scores that need no probabilities."""
     n = len(label)
-    kept, place = np.unique(label * classes + prediction, return_inverse=True)
+    kept, index = np.unique(label * classes + prediction, return_inverse=True)
     whole, left = _left_out(*np.divmod(kept, classes), label, prediction, classes)
-    values = {name: (n * whole[name] - (n - 1) * left[name])[place] for name in whole}
+    values = {name: (n * whole[name] - (n - 1) * left[name])[index] for name in whole}
     values = {name: value - value.mean() + whole[name] for name, value in values.items()}
     distance = np.abs(label - prediction).astype(float)
     return values | {"accuracy": (label == prediction).astype(float), "mae": distance}

@@ -46,11 +46,11 @@ class DirectoryError(StudyError):
 def check_directories(study_directory="."):
     """Raise DirectoryError unless the study's output directories are there, or can be made, and may be written."""
     for name in ("results", "figures", "paper_tables", "logs"):
-        place = Path(study_directory, name).absolute()
-        parent = place if place.exists() else place.parent
+        path = Path(study_directory, name).absolute()
+        parent = path if path.exists() else path.parent
         if not parent.is_dir():
             raise DirectoryError(
-                f"{place} is a file, and a directory of that name is needed for the outputs; move it away."
+                f"{path} is a file, and a directory of that name is needed for the outputs; move it away."
             )
         if not os.access(parent, os.W_OK | os.X_OK):
             raise DirectoryError(

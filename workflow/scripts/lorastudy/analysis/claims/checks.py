@@ -130,7 +130,7 @@ def _sides(part, planned, required):
     groups = [{}, {}]
     for group, cells in zip(groups, chosen):
         for cell in cells:
-            group.setdefault(tuple(cell[place] for place in free), []).append(cell)
+            group.setdefault(tuple(cell[index] for index in free), []).append(cell)
     units = tuple(
         (*((1 / len(a), cell) for cell in a), *((-1 / len(b), cell) for cell in b))
         for key, a in groups[0].items()

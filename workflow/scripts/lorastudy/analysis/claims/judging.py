@@ -26,7 +26,7 @@ def _row(claim, study):
     if kind in stated.KINDS:
         return stated.KINDS[kind](claim, claim.parts[0], study)
     found = [
-        study.measured(check, study.rows.get(measuring.key(claim, place), {}).get("accuracy"))
-        for place, check in enumerate(measuring.of_claim(claim, study.planned))
+        study.measured(check, study.rows.get(measuring.key(claim, index), {}).get("accuracy"))
+        for index, check in enumerate(measuring.of_claim(claim, study.planned))
     ]
     return rows.judged(stated.of_paper(claim, study), verdicts.decide(found), found, study)

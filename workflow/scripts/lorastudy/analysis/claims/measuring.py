@@ -10,9 +10,9 @@ FAMILY = "claim"
 RATES = "alpha × learning rate"  # line of the comparisons that cross the two
 
 
-def key(claim, place):
+def key(claim, index):
     """What the comparisons call the check at ``place`` of a claim: their ``group``."""
-    return f"{claim.id} {place}"
+    return f"{claim.id} {index}"
 
 
 def of_claim(claim, planned):
@@ -38,8 +38,8 @@ def build(table, baselines, directory=paper.DIRECTORY):
     return [
         contrast
         for claim in catalogue.load(directory)
-        for place, check in enumerate(of_claim(claim, list(runs)))
-        if (contrast := _contrast(check, key(claim, place), runs, baselines))
+        for index, check in enumerate(of_claim(claim, list(runs)))
+        if (contrast := _contrast(check, key(claim, index), runs, baselines))
     ]
 
 
@@ -72,8 +72,8 @@ def crossing(table):
     claim = next(claim for claim in catalogue.load() if any(part.kind == "coincide" for part in claim.parts))
     return [
         contrasts.Contrast(
-            FAMILY, a.point, b.point, a.alpha, b.alpha, [[(1.0, a.runs), (-1.0, b.runs)]], group=key(claim, place),
+            FAMILY, a.point, b.point, a.alpha, b.alpha, [[(1.0, a.runs), (-1.0, b.runs)]], group=key(claim, index),
             line=RATES, common={name: a[name] for name in sets},
         )
-        for place, (a, b) in enumerate(found)
+        for index, (a, b) in enumerate(found)
     ]  # fmt: skip

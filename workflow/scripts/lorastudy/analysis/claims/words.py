@@ -45,7 +45,7 @@ def _first_faithful(shown, ends, bounds):
         return (rounded - bound > 1e-12) == (end > bound) and (bound - rounded > 1e-12) == (end < bound)
 
     kept_by = (all(kept(form(end), end, bound) for end in ends for bound in bounds) for form in shown)
-    return next((place for place, faithful in enumerate(kept_by) if faithful), len(shown) - 1)
+    return next((index for index, faithful in enumerate(kept_by) if faithful), len(shown) - 1)
 
 
 def margin(value):

@@ -48,7 +48,7 @@ def read(file, delimiter, called, source, quoting=csv.QUOTE_MINIMAL):
                 alone = [written.rstrip("\r\n").split(delimiter) for written in lines.recent]
                 if len(alone) > 1 and all(len(fields) == len(header) for fields in alone):
                     swallowed.append((line, rows.line_num, {fields[label] for fields in alone}))
-                yield line, row[text], row[label], *(row[place] for place in group)
+                yield line, row[text], row[label], *(row[column] for column in group)
             line = rows.line_num + 1
             lines.recent.clear()
     except csv.Error as fault:

@@ -25,7 +25,7 @@ def confusion(results, look):
     side = min(2.15, (style.TWO_COLUMNS - 1) / shape[1])
     figure, axes = style.subplots(*shape, style.TWO_COLUMNS, 0.55 + 1.15 * side * shape[0])
     figure.set_layout_engine("compressed")  # the axes are square
-    places = range(0, len(names), -(-len(names) // NAMED))
+    positions = range(0, len(names), -(-len(names) // NAMED))
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
     for group, every in zip(groups, axes if across else axes.T):
         for (title, counts), one in itertools.zip_longest(group, every, fillvalue=(None, None)):
@@ -33,8 +33,8 @@ def confusion(results, look):
             if title is not None:
                 _matrix(one, counts)
                 style.title(one, title, shape[1], fontsize=6.5)
-                one.set_xticks(places, [names[place] for place in places], **turned)
-                one.set_yticks(places, [names[place] for place in places])
+                one.set_xticks(positions, [names[position] for position in positions], **turned)
+                one.set_yticks(positions, [names[position] for position in positions])
                 one.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
     for column in axes.T:
         seen = [one for one in column if one.get_visible()]

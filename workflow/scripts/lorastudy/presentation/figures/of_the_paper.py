@@ -70,8 +70,8 @@ def side_by_side(index):
         width = style.TWO_COLUMNS if len(ranks) > 1 else style.ONE_COLUMN
         figure, (row,) = style.subplots(1, len(ranks), width, 2.9, sharey=True)
         for r, axes in zip(ranks, row):
-            for place, (method, targets) in enumerate(variants):
-                _one_variant(axes, points, cells, r, (place, len(variants)), look, method, targets)
+            for slot, (method, targets) in enumerate(variants):
+                _one_variant(axes, points, cells, r, (slot, len(variants)), look, method, targets)
             alpha = dict(line.points)[r]
             style.title(axes, f"r = {r:g}, α = {alpha:g}", len(ranks))
             axes.set_xticks(range(len(style.SCORES)), [text.partition(",")[0] for text in style.SCORES.values()])
@@ -123,18 +123,18 @@ def variants(results, look):
     on_a_line = [every_point[line.holds(every_point)] for _, line in lines]
     for block, ((axis, line), points) in enumerate(zip(lines, on_a_line)):
         cells = panels.along(every_cell, line)
-        places = grid_of_axes[block * deep : (block + 1) * deep]
-        for axes, (method, panel) in zip(places.flat, wanted):
+        panes = grid_of_axes[block * deep : (block + 1) * deep]
+        for axes, (method, panel) in zip(panes.flat, wanted):
             _small_multiple(axes, points, cells, axis, look, wanted, (method, panel))
             stated = _stated(results, panels.of(points, method, panel), method)
             axes.plot(stated[axis], stated.accuracy, linestyle="none", label="_paper", **_paper_mark(look))
             style.log2_axis(axes, [value[axis == "alpha"] for value in line.points], 5.8 / columns)
             style.title(axes, panels.title(panel, method), columns, fontsize=6.5)
-        for axes in places.flat[len(wanted) :]:
+        for axes in panes.flat[len(wanted) :]:
             axes.set_visible(False)
-        for row in places:
+        for row in panes:
             row[0].set_ylabel("Accuracy")
-        for axes in places[-1]:
+        for axes in panes[-1]:
             axes.set_xlabel(f"{style.AXES[axis]} ({line.words})")
     shown = every_cell[[any(on) for on in zip(*(line.holds(every_cell) for _, line in lines))]]
     points = every_point[every_point.point.isin({name for part in on_a_line for name in part.point})]
@@ -232,19 +232,19 @@ def _paper_mark(look):
     }  # fmt: skip
 
 
-def _one_method(axes, points, cells, score, axis, look, method, place):
+def _one_method(axes, points, cells, score, axis, look, method, slot):
     part = points[points.method.eq(method)].sort_values(axis)
-    x = style.aside(part[axis], *place)
+    x = style.aside(part[axis], *slot)
     mark = style.mark(look, method, part.targets.iloc[0] if len(part) else grid.ATTENTION)
     style.bars(axes, x, part, score, mark["color"])
     _single_seeds(axes, x, part, cells, score, mark["color"])
     axes.plot(x, part[score], linestyle=style.LINES[method], label=method, **mark)
     lost = cells[cells.method.eq(method) & cells.status.ne("finished")]
-    style.crosses(axes, lost[axis], lost.status, mark["color"], place[0])
+    style.crosses(axes, lost[axis], lost.status, mark["color"], slot[0])
 
 
-def _one_variant(axes, points, cells, r, place, look, method, targets):
-    index, count = place
+def _one_variant(axes, points, cells, r, slot, look, method, targets):
+    index, count = slot
     part = points[points.method.eq(method) & points.targets.eq(targets) & points.r.eq(r)]
     part = part[part.scaling.eq(grid.STANDARD)]
     mark, offset = style.mark(look, method, targets), 0.62 * ((index + 0.5) / count - 0.5)

@@ -20,33 +20,35 @@ def lora_against_qlora(results, look):
 
     cells = panels.cells(results)
     each = panels.each(results)
-    places = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
+    combinations = cells[["r", "alpha"]].drop_duplicates().reset_index(drop=True)
     differences, pooled = compared(results, "method"), compared(results, "pooled_method")
     every = [single for panel in each for single in _of_single_seeds(panels.of(cells, panel=panel))]
     low, high, scale = _range(differences, every, _margin(results))
     width = style.TWO_COLUMNS if len(each) > 1 else style.ONE_COLUMN
-    height = min(HEIGHT, 1.0 + 0.16 * (len(places) + len(pooled)))
+    height = min(HEIGHT, 1.0 + 0.16 * (len(combinations) + len(pooled)))
     figure, (axes_of,) = style.subplots(1, len(each), width, height, sharex=True, sharey=True)
     for panel, axes in zip(each, axes_of):
         part = panels.of(differences, panel=panel).set_index(["r", "alpha"])
         axes.axvline(0, color=style.DARK, linewidth=0.7, zorder=1)
-        for y, place in enumerate(places.itertuples(index=False)):
-            if (place.r, place.alpha) in part.index:
-                _difference(axes, y, part.loc[(place.r, place.alpha)], panel, look, (low, high))
-            runs = panels.of(cells[(cells.r == place.r) & (cells.alpha == place.alpha)], panel=panel)
+        for y, combination in enumerate(combinations.itertuples(index=False)):
+            if (combination.r, combination.alpha) in part.index:
+                _difference(axes, y, part.loc[(combination.r, combination.alpha)], panel, look, (low, high))
+            runs = panels.of(cells[(cells.r == combination.r) & (cells.alpha == combination.alpha)], panel=panel)
             singles = _of_single_seeds(runs)
             if len(singles) > 1:
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
             if text := _lost(runs):  # beneath what there is of the pair
                 axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), zorder=0.5, **WORDS)
         for row in pooled.itertuples():
-            _diamond(axes, len(places), row)
+            _diamond(axes, len(combinations), row)
         style.title(axes, panels.title(panel), len(each))
         axes.grid(axis="y", visible=False)
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
     inches = 2.2 if len(each) == 1 else 6.0 / len(each)  # of a panel, about
     figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
-    labels = [f"r = {place.r:g}, α = {place.alpha:g}" for place in places.itertuples()] + ["average"] * len(pooled)
+    labels = [f"r = {combination.r:g}, α = {combination.alpha:g}" for combination in combinations.itertuples()] + [
+        "average"
+    ] * len(pooled)
     axes_of[0].set_yticks(range(len(labels)), labels, fontsize=min(6.5, 72 * (height - 1) / len(labels) * 0.8))
     axes_of[0].set_ylim(len(labels) - 0.4, -0.6)
     axes_of[0].set_xlim(low, high)

@@ -194,22 +194,22 @@ def log2_axis(axis, values, inches, ticks=None):
     margin = 0.08 * span if high > low else 0.5
     axis.set_xlim(2 ** (low - margin), 2 ** (high + margin))
     ticks = values if ticks is None else ticks
-    places = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
-    sparse = (_with_room(ticks[::step], places) for step in (1, 2, 3))
-    kept = next((some for step, some in enumerate(sparse, 1) if some == ticks[::step]), _with_room(ticks, places))
+    positions = {tick: (math.log2(tick) - low) / span / 1.16 * inches for tick in ticks}
+    sparse = (_with_room(ticks[::step], positions) for step in (1, 2, 3))
+    kept = next((some for step, some in enumerate(sparse, 1) if some == ticks[::step]), _with_room(ticks, positions))
     axis.set_xticks(kept, [plain(tick) for tick in kept])
     axis.set_xticks([tick for tick in ticks if tick not in kept], minor=True)
-    axis.xaxis.set_minor_formatter(lambda value, place: "")
+    axis.xaxis.set_minor_formatter(lambda value, position: "")
 
 
-def _with_room(ticks, places):
+def _with_room(ticks, positions):
     """Those of the ticks, from the left, whose labels do not touch; ``places`` are inches."""
     kept, end = [], -math.inf
     for tick in ticks:
         half = len(plain(tick)) * 0.026 + 0.02  # a digit is about 0.052 inches wide
-        if places[tick] - half >= end:
+        if positions[tick] - half >= end:
             kept.append(tick)
-            end = places[tick] + half
+            end = positions[tick] + half
     return kept
 
 
@@ -235,13 +235,13 @@ def positive_axis(axes, values):
         axes.set_xscale("log")
         steps = (1, 2, 5) if high < 300 * low else (1, 3)
         axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
-        axes.xaxis.set_minor_formatter(lambda value, place: "")
+        axes.xaxis.set_minor_formatter(lambda value, position: "")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         if high == low:
             axes.set_xlim(low / 1.5, low * 1.5 or 1)
     large = EngFormatter(sep="")
-    axes.xaxis.set_major_formatter(lambda value, place: large(value) if value >= 1000 else f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, position: large(value) if value >= 1000 else f"{value:g}")
 
 
 def reach(points, score, singles=()):
@@ -274,7 +274,7 @@ def limit(axes, ranges, margin=0.1, marks=False):
 def bars(axes, x, points, score, colour, alpha=1.0):
     """Vertical intervals of a score at ``x``, of the points that have it."""
     drawn = points[score].notna().to_numpy()
-    x = [place for place, has in zip(x, drawn) if has]
+    x = [position for position, has in zip(x, drawn) if has]
     low, high = points[f"{score}_low"][drawn], points[f"{score}_high"][drawn]
     axes.vlines(x, low, high, color=colour, linewidth=0.8, alpha=alpha)
 
@@ -300,11 +300,11 @@ def singles(axes, x, y, colour):
 
 def crosses(axes, x, statuses, colour, level):
     """A mark above the lower edge at each ``x`` whose cell has no value; those of another ``level`` are higher up."""
-    for place, status in zip(x, statuses):
+    for position, status in zip(x, statuses):
         if status not in HOLES:  # the legend names it
             continue
         axes.plot(
-            [float(place)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
+            [float(position)], [0.035 + 0.055 * level], transform=axes.get_xaxis_transform(), marker=HOLES[status],
             color=colour, linestyle="none", label=f"_{status}",
         )  # fmt: skip
 

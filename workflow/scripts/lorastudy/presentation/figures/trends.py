@@ -90,9 +90,9 @@ def _tuned(results, look, axis):
     for panel, axes, lower in zip(panels.each(results), main, below):
         for index, method in enumerate(methods):
             for view in views:
-                place = (2 * index + views.index(view), 2 * len(methods))
+                slot = (2 * index + views.index(view), 2 * len(methods))
                 pale = view == tuning.CONFIGURED
-                _line(axes, points[view], cells[view], "accuracy", axis, look, method, panel, place, pale=pale)
+                _line(axes, points[view], cells[view], "accuracy", axis, look, method, panel, slot, pale=pale)
             chosen = panels.of(points[tuning.TUNED], method, panel).sort_values(axis)
             chosen = chosen[chosen.seeds > 0]
             lower.plot(
@@ -205,14 +205,14 @@ def _cut(main, strip):
         lower.yaxis.set_major_locator(MaxNLocator(2))
 
 
-def _line(axes, points, cells, score, axis, look, method, panel, place, inner=None, pale=False):
+def _line(axes, points, cells, score, axis, look, method, panel, slot, inner=None, pale=False):
     """One method's points along ``axis``, joined where neighbours both have a value; small ones for single seeds.
 
     Args:
         inner: of ``apart``; thick bars within those of the scores.
     """
     part = panels.of(points, method, panel).sort_values(axis)
-    x = style.aside(part[axis], *place)
+    x = style.aside(part[axis], *slot)
     mark = style.mark(look, method, panel[0])
     style.bars(axes, x, part, score, mark["color"], _alpha(pale))
     for where, (_, point) in zip(x, part.iterrows()):
