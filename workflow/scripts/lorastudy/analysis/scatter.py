@@ -104,7 +104,7 @@ def fit(table, scores, point=("r", "alpha")):
     loose = unstable(values)
     values[:, loose] = np.nan
     kept = _complete(np.isfinite(values))
-    levels = {name: [rows[row][position] for row in kept[0]] for position, name in enumerate(factors)}
+    levels = {name: [rows[row][index] for row in kept[0]] for index, name in enumerate(factors)}
     part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
     shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
     return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)

@@ -122,7 +122,7 @@ def _with_bends(users, layer):
 
 
 def _order(layers, edges, downwards):
-    """Move each name to the mean place of its neighbours in the layer before (barycentre heuristic)."""
+    """Move each name to the mean position of its neighbours in the layer before (barycentre heuristic)."""
     neighbours = {}
     for name, following in edges.items():
         for other in following:

@@ -167,7 +167,7 @@ def _repeated(node, path, seen):
                 if key.tag != "tag:yaml.org,2002:merge":
                     lines.setdefault((key.tag, key.value), []).append(key.start_mark.line + 1)
                 yield from _repeated(value, (*path, key.value), seen)
-        yield from (((*path, name), positions) for (_, name), positions in lines.items() if len(positions) > 1)
+        yield from (((*path, name), numbers) for (_, name), numbers in lines.items() if len(numbers) > 1)
 
 
 def require_readable(path):

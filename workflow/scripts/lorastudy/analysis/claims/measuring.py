@@ -11,7 +11,7 @@ RATES = "alpha × learning rate"  # line of the comparisons that cross the two
 
 
 def key(claim, index):
-    """What the comparisons call the check at ``place`` of a claim: their ``group``."""
+    """What the comparisons call the check at ``index`` of a claim: their ``group``."""
     return f"{claim.id} {index}"
 
 

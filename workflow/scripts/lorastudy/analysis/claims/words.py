@@ -39,7 +39,7 @@ def ratio_interval(low, high, bounds):
 
 
 def _first_faithful(shown, ends, bounds):
-    """Place of the first rounding under which no end moves onto or across a bound; the last if there is none."""
+    """Index of the first rounding under which no end moves onto or across a bound; the last if there is none."""
 
     def kept(rounded, end, bound):
         return (rounded - bound > 1e-12) == (end > bound) and (bound - rounded > 1e-12) == (end < bound)

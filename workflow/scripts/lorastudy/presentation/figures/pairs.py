@@ -46,9 +46,8 @@ def lora_against_qlora(results, look):
         axes.axvspan(-_margin(results), _margin(results), color=look.baseline_colour, alpha=0.12, linewidth=0, zorder=0)
     inches = 2.2 if len(each) == 1 else 6.0 / len(each)  # of a panel, about
     figure.supxlabel("Difference in accuracy, LoRA − QLoRA", fontsize=7.5)
-    labels = [f"r = {combination.r:g}, α = {combination.alpha:g}" for combination in combinations.itertuples()] + [
-        "average"
-    ] * len(pooled)
+    labels = [f"r = {r:g}, α = {alpha:g}" for r, alpha in combinations.itertuples(index=False)]
+    labels += ["average"] * len(pooled)
     axes_of[0].set_yticks(range(len(labels)), labels, fontsize=min(6.5, 72 * (height - 1) / len(labels) * 0.8))
     axes_of[0].set_ylim(len(labels) - 0.4, -0.6)
     axes_of[0].set_xlim(low, high)

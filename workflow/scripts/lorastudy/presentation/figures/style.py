@@ -203,7 +203,7 @@ def log2_axis(axis, values, inches, ticks=None):
 
 
 def _with_room(ticks, positions):
-    """Those of the ticks, from the left, whose labels do not touch; ``places`` are inches."""
+    """Those of the ticks, from the left, whose labels do not touch; ``positions`` are inches."""
     kept, end = [], -math.inf
     for tick in ticks:
         half = len(plain(tick)) * 0.026 + 0.02  # a digit is about 0.052 inches wide
