@@ -147,7 +147,7 @@ def test_as_a_module_it_says_that_it_must_be_cloned(tmp_path, rename):
 @pytest.mark.parametrize("study", ["a study", "it's mine", 'a "quoted" `study`; and * more', "добро"])
 @pytest.mark.parametrize("target", ["watch", "resume", "bundle"])
 def test_what_is_typed_for_a_study_is_one_word_for_the_shell(target, study):
-    command = ["make", "-n", target, f"STUDY={study}"]
+    command = ["make", "--no-print-directory", "-n", target, f"STUDY={study}"]
     said = subprocess.run(command, cwd=REPOSITORY, encoding="utf-8", capture_output=True, check=True).stdout
     assert study in shlex.split(said.strip().splitlines()[-1])
 
