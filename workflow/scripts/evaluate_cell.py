@@ -47,11 +47,7 @@ def predict(base, classes, adapter, texts, spec, seed, tokens, threads):
     torch.set_num_threads(threads)
     classifier = model.load_classifier(staging.local(base), classes, spec["model"]["dtype"], seed)
     classifier = model.load_adapters(classifier, adapter)
-    found, costs = {}, {}
-    for name, split in texts.items():
-        if len(split):
-            found[name], costs[name] = evaluation.probabilities(classifier, split.input_ids, tokens)
-    return found, costs["test"], None
+    return *evaluation.of_splits(classifier, texts, tokens), None
 
 
 if __name__ == "__main__":

@@ -35,6 +35,21 @@ def probabilities(classifier, texts, tokens_a_pack):
     return softmax(logits), cost
 
 
+def of_splits(classifier, splits, tokens_a_pack):
+    """``probabilities`` of each split that has texts.
+
+    Args:
+        splits: name → ``data.Texts``; ``test`` among them, and with texts.
+
+    Returns:
+        Dictionary name → array, and what the test texts took.
+    """
+    found = {
+        name: probabilities(classifier, texts.input_ids, tokens_a_pack) for name, texts in splits.items() if len(texts)
+    }
+    return {name: values for name, (values, _) in found.items()}, found["test"][1]
+
+
 def prompted_probabilities(language_model, tokenizer, texts, prompt, max_length, tokens_a_pack):
     """Probability of each class from the log-likelihood of its verbalizer after the prompt (Brown et al. 2020, section 2.4).
 

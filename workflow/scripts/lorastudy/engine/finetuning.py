@@ -78,12 +78,9 @@ def predict(classifier, splits, tokens, finished, provenance):
 
     The texts are no input of the rule: cells are not trained again when they change, only evaluated.
     """
-    found, costs = {}, {}
-    for split in predicted.SPLITS:
-        texts = data.read_split(splits / f"{split}.parquet")
-        if len(texts):
-            found[split], costs[split] = evaluation.probabilities(classifier, texts.input_ids, tokens)
-    predicted.keep(finished.kept, found, tokens, costs["test"], provenance)
+    texts = {split: data.read_split(splits / f"{split}.parquet") for split in predicted.SPLITS}
+    found, cost = evaluation.of_splits(classifier, texts, tokens)
+    predicted.keep(finished.kept, found, tokens, cost, provenance)
 
 
 def measured(peft_model, progress, gpus):

@@ -45,14 +45,22 @@ def along(number, axis, targets):
             f"{panels.SYMBOLS[axis]} at {line.words}, {style.TARGETS[targets]}, LoRA and QLoRA, {panels.rate(results)}.",
             f"The paper's: {_line_of_the_paper(axis)}." * (not _same_line(line, axis)),
             "Diamonds: the accuracies that the paper's text states." * bool(len(stated)),
-            captions.sample(results, cells),
-            captions.intervals(results, points),
-            captions.cut(points, {score: reach for score in style.SCORES for reach in _reach(points)}),
-            captions.holes(cells),
+            *_closing(results, cells, points),
         )
 
     draw.__doc__ = f"All four scores along {axis} on {style.TARGETS[targets]}, as in the paper's Figure {number}."
     return draw
+
+
+def _closing(results, cells, points):
+    """What the captions of all scores end with: the sample, the intervals, what is cut off, what is missing."""
+    cut = {score: reach for score in style.SCORES for reach in _reach(points)}
+    return (
+        captions.sample(results, cells),
+        captions.intervals(results, points),
+        captions.cut(points, cut),
+        captions.holes(cells),
+    )
 
 
 def side_by_side(index):
@@ -94,10 +102,7 @@ def side_by_side(index):
             f"{_repeats(number, same)} the variants side by side at r = {' and '.join(f'{r:g}' for r in ranks)} "
             f"({line.words}), {panels.rate(results)}; F1, precision and recall are weighted.",
             f"The paper's: r = {theirs[0]} and {theirs[1]}, {_line_of_the_paper('r')}." * (not same),
-            captions.sample(results, cells),
-            captions.intervals(results, points),
-            captions.cut(points, {score: reach for score in style.SCORES for reach in _reach(points)}),
-            captions.holes(cells),
+            *_closing(results, cells, points),
         )
 
     draw.__doc__ = f"All variants side by side at some values of r, as in the paper's Figure {number}."
