@@ -13,7 +13,7 @@ from pathlib import Path
 import watch
 from lorastudy.jobs import logs
 from lorastudy.presentation import bundle
-from lorastudy.study import configuration
+from lorastudy.study import command, configuration
 from lorastudy.study.errors import StudyError
 from lorastudy.study.settings import REPOSITORY
 
@@ -42,10 +42,9 @@ def main(directory, configured, texts):
 
 def up_to_date(configured):
     """Make the products that are missing or older than their results; Snakemake's exit status."""
-    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
-    command += ["--directory", Path.cwd(), "--quiet", "all", *configured.arguments()]
-    command += ["--", "figures/", "paper_tables/", bundle.REPORT]
-    return subprocess.run(command, check=False, cwd=REPOSITORY).returncode
+    options = ["--directory", Path.cwd(), "--quiet", "all", *configured.arguments()]
+    products = ["--", "figures/", "paper_tables/", bundle.REPORT]
+    return subprocess.run([*command.SNAKEMAKE, *options, *products], check=False, cwd=REPOSITORY).returncode
 
 
 if __name__ == "__main__":

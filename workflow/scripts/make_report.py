@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 from lorastudy.analysis import summary
 from lorastudy.jobs import running
 from lorastudy.presentation import origin, report, tables
-from lorastudy.study import records, settings
+from lorastudy.study import command, records
 from lorastudy.study.configuration import Configuration
 
 
@@ -27,24 +26,10 @@ def main(inputs, output, blocks, options):
 
 def rulegraph(configured):
     """The workflow's graph as dot, and why there is none: one of the two is None."""
-    snakefile = str(settings.REPOSITORY / "Snakefile")
-    # -P: modules of the user's beside the study are not ours to run
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "snakemake",
-        "--snakefile",
-        snakefile,
-        "all",
-        "--nolock",
-        "--rulegraph",
-        "dot",
-    ]
-    command += configured.arguments()
+    graph = [*command.SNAKEMAKE, "all", "--nolock", "--rulegraph", "dot", *configured.arguments()]
     # not this job's arguments and settings: the graph is that of the whole study
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE_")}
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=clean)
+    done = subprocess.run(graph, capture_output=True, encoding="utf-8", check=False, env=clean)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         return None, said[-1] if said else f"snakemake --rulegraph ended with status {done.returncode}"

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from lorastudy.jobs import lease, logs, slurm
-from lorastudy.study import configuration
+from lorastudy.study import command, configuration
 from lorastudy.study.settings import REPOSITORY
 
 POLL_SECONDS = 3
@@ -90,7 +90,7 @@ def main(study, configured, cancel, arguments, poll=POLL_SECONDS):
             told.add(job.name)
         time.sleep(poll)
     lease.clear(study / lease.DIRECTORY)
-    snakemake = [sys.executable, "-P", "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", study]
+    snakemake = [*command.SNAKEMAKE, "--directory", study]
     # at the end, because targets that followed would be taken for values
     options = configured.arguments()
     subprocess.run([*snakemake, "--unlock", "--quiet", *options], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import watch
 from lorastudy.jobs import attempts, logs, progress
-from lorastudy.study import configuration, grid
+from lorastudy.study import command, configuration, grid
 from lorastudy.study.settings import REPOSITORY
 from rich import box
 from rich.console import Console
@@ -48,20 +48,11 @@ def main(directory, configured, arguments):
     os.chdir(directory)
     LOG.parent.mkdir(exist_ok=True)
     begun = attempts.now()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "snakemake",
-        "--snakefile",
-        REPOSITORY / "Snakefile",
-        "--directory",
-        Path.cwd(),
-    ]
+    snakemake = [*command.SNAKEMAKE, "--directory", Path.cwd()]
     with LOG.open("w", encoding="utf-8") as log:
         # options at the end, for they take all that follows for values
         process = subprocess.Popen(
-            [*command, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log
+            [*snakemake, *arguments, *configured.arguments()], cwd=REPOSITORY, stdout=log, stderr=log
         )
         signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:

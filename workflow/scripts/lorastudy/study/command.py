@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 from lorastudy.study.settings import REPOSITORY, ConfigError
 
+# -P: modules of the user's beside the study are not ours to run
+SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
 DIRECTORIES = ("figures", "paper_tables")  # that are asked for as a whole
 PAPER = (*DIRECTORIES, "report.html", "publish")
 RULES = {"make_report": "report.html", "make_numbers": "paper_tables/numbers.tex"}  # files by another name
