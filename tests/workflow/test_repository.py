@@ -193,7 +193,14 @@ def test_the_hours_of_the_check_are_about_those_of_the_readme(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("example", "cells"), [("smollm2", 520), ("smollm2-learning-rates", 90), ("llama3-8b-rehearsal", 8)]
+    ("example", "cells"),
+    [
+        ("smollm2", 520),
+        ("clothing", 156),
+        ("smollm2-alpha", 60),
+        ("smollm2-learning-rates", 120),
+        ("llama3-8b-rehearsal", 8),
+    ],
 )
 def test_examples_are_valid_studies_of_so_many_cells(example, cells):
     config = yaml.safe_load((REPOSITORY / "examples" / example / "config.yaml").read_text())
