@@ -11,7 +11,7 @@ import math
 import pandas as pd
 
 from lorastudy.analysis import collapse, contrasts, ratios, tuning
-from lorastudy.analysis.claims import catalogue, checks, measuring, requirements, stated, verdicts
+from lorastudy.analysis.claims import catalogue, measuring, requirements, stated, verdicts
 from lorastudy.study import paper
 
 
@@ -26,10 +26,22 @@ def readings(summary, margin, directory=paper.DIRECTORY):
         data frame of True, False and None, a row a claim (its id) and a column a seed. None: cells are missing or have no
         number, times were taken side by side, or no seed is in it (the base model).
     """
-    claims = catalogue.load(directory)
-    seeds = sorted(summary[summary.kind.eq("cell")].seed.unique())
-    read = {int(seed): _of_seed(_only(summary, seed), claims, margin, directory) for seed in seeds}
-    return pd.DataFrame(read, index=[claim.id for claim in claims], dtype=object)
+    # by one who does not tell runs at chance from others
+    known = summary.assign(status=summary.status.where(summary.status.ne(collapse.COLLAPSED), "finished"))
+    cells, configured = known[known.kind.eq("cell")], tuning.views(known)[tuning.CONFIGURED]
+    measured = known[known.status.eq("finished")]
+    accuracy = dict(zip(measured.id, measured.accuracy.astype(float)))
+    required = _required(cells, configured, list(measured.id[measured.kind.eq("baseline")]), directory)
+
+    def comes_out(claim, seed):
+        (part, *_) = claim.parts
+        if part.kind == "ratio":
+            return _ratio(part, configured[configured.seed.eq(seed)], directory)
+        return _all_met(required[claim.id], seed, accuracy, margin)
+
+    claims, seeds = catalogue.load(directory), sorted({int(seed) for seed in cells.seed})
+    table = {seed: [comes_out(claim, seed) for claim in claims] for seed in seeds}
+    return pd.DataFrame(table, index=[claim.id for claim in claims], dtype=object)
 
 
 def counts(table):
@@ -61,57 +73,35 @@ def _range(numbers):
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _only(summary, seed):
-    """The summary as it would be without the other seeds, by one who does not tell runs at chance from others."""
-    ours = summary[summary.kind.ne("cell") | summary.seed.eq(seed)]
-    return ours.assign(status=ours.status.where(ours.status.ne(collapse.COLLAPSED), "finished"))
+def _required(cells, configured, baselines, directory):
+    """Claim → (what is required, ``Contrast`` of which) of each of its comparisons; None for one that the grid lacks."""
+    points = contrasts.points(configured)
+    built = {contrast.group: contrast for contrast in measuring.build(points, baselines, directory)}
+    planned, found = list(measuring.planned(points)), {}
+    for claim in catalogue.load(directory):
+        checked = enumerate(measuring.of_claim(claim, planned))
+        found[claim.id] = [(check.required, built.get(measuring.key(claim, index))) for index, check in checked]
+        if claim.parts[0].kind == "coincide":
+            found[claim.id] = [("equal", contrast) for contrast in measuring.crossing(contrasts.points(cells))]
+    return found
 
 
-def _of_seed(summary, claims, margin, directory):
-    cells = summary[summary.kind.eq("cell")]
-    configured = contrasts.points(tuning.views(summary)[tuning.CONFIGURED])
-    measured = summary[summary.status.eq("finished")]
-    accuracy = dict(zip(measured.id, measured.accuracy.astype(float)))
-    baselines = [name for name in measured.id[measured.kind.eq("baseline")]]
-    values = {
-        contrast.group: _value(contrast, accuracy) for contrast in measuring.build(configured, baselines, directory)
-    }
-    planned = list(measuring.planned(configured))
-
-    def comes_out(claim):
-        (part, *_) = claim.parts
-        if part.kind in checks.KINDS:
-            found = enumerate(measuring.of_claim(claim, planned))
-            return _all_met(
-                [(check.required, values.get(measuring.key(claim, index))) for index, check in found], margin
-            )
-        if part.kind == "ratio":
-            return _ratio(part, tuning.views(summary)[tuning.CONFIGURED], directory)
-        if part.kind == "coincide":
-            crossed = measuring.crossing(contrasts.points(cells))
-            return _all_met([("equal", _value(contrast, accuracy)) for contrast in crossed], margin)
-        return None  # of the base model, which has no seeds
-
-    return {claim.id: comes_out(claim) for claim in claims}
-
-
-def _value(contrast, accuracy):
-    """A contrast of single runs: the mean of its units. None if a run has no number."""
-    total = 0.0
-    for unit in contrast.units:
-        for weight, runs in unit:
-            score = next((accuracy.get(name) for name in runs.values()), None)
-            if score is None:
-                return None
-            total += weight * score
-    return total / len(contrast.units) - contrast.offset
-
-
-def _all_met(found, margin):
-    """Whether what is required of each value holds of it; None without all of them."""
-    if not found or any(value is None for _, value in found):
+def _all_met(required, seed, accuracy, margin):
+    """Whether what is required of each contrast holds of the runs of a seed; None without all of them."""
+    values = [(name, _value(contrast, seed, accuracy)) for name, contrast in required]
+    if not values or any(value is None for _, value in values):
         return None
-    return all(requirements.outcome(required, value, value, margin) == requirements.MET for required, value in found)
+    return all(requirements.outcome(name, value, value, margin) == requirements.MET for name, value in values)
+
+
+def _value(contrast, seed, accuracy):
+    """A contrast between runs of one seed: the mean of its units. None if one has no number."""
+    if contrast is None:
+        return None
+    ran = [(weight, runs.get(seed, runs.get(None))) for unit in contrast.units for weight, runs in unit]
+    if any(name not in accuracy for _, name in ran):
+        return None
+    return sum(weight * accuracy[name] for weight, name in ran) / len(contrast.units) - contrast.offset
 
 
 def _ratio(part, cells, directory):
