@@ -117,10 +117,7 @@ def test_counts_and_words():
 def test_a_study_on_disk_is_read_as_its_predictions_say(tmp_path):
     """Eight seeds without any difference between cells: a lead comes out with those seeds whose texts say so."""
     seeds = list(range(8))
-    study = synthetic.config(
-        grid__seeds=seeds, line__r={"r": [4, 8], "alpha_ratio": 2}, line__alpha={"r": 8, "alpha": [16, 64]}
-    )
-    study["grid"]["lines"] = {"r": {"r": [4, 8], "alpha_ratio": 2}}
+    study = synthetic.config(grid__seeds=seeds, grid__lines={"r": {"r": [4, 8], "alpha_ratio": 2}})
     synthetic.write(tmp_path, study)
     found = one_seed.readings(synthetic.gather(tmp_path).summary, MARGIN)
 
