@@ -54,17 +54,16 @@ def index():
 def in_short(results):
     """What there is to know, in one screen; ``results``: where their pages are, from this one."""
     names = studies.of_the_papers_grid()
+    findings = [*map(claims.counted, names), rates.headline(results), rehearsal.headline(results)]
     return [
-        f"The paper's grid on a small model and real texts: {' '.join(claims.setting(name) for name in names)} Differences "
-        "are points of accuracy, with 95% intervals over seeds and test texts unless another level is given.",
+        f"The paper's grid with SmolLM2-135M on real texts of five balanced classes: {' and '.join(map(claims.setting, names))}. "
+        "Differences are points of accuracy, with 95% intervals over seeds and test texts unless another level is given.",
         claims.in_short(),
-        "\n".join(f"- {claims.counted(name)}" for name in names),
+        "\n".join(f"- {finding}" for finding in findings),
         *(
-            f"![Accuracy and F1 against r, {studies.short(name)}]({results}{name}/figures/r_trend.png)"
+            f"![Accuracy and F1 against r, {studies.NAMES[name]}]({results}{name}/figures/r_trend.png)"
             for name in names
         ),
-        f"- {rates.headline(results)}",
-        f"- {rehearsal.headline(results)}",
     ]
 
 

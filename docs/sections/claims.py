@@ -27,13 +27,10 @@ BASE = "base"  # the claim whose value is an accuracy and no difference
 
 
 def setting(name):
-    """What was run, in a sentence."""
+    """What was run, in a few words."""
     study, summary = studies.settings_of(studies.HERE / name), studies.read(name, "summary.csv")
     cells = summary[summary.kind.eq("cell")]
-    return (
-        f"{studies.short(name)}, {len(study.grid.seeds)} seeds, {int(cells.n_test.max()):,} test texts of five balanced "
-        f"classes. {studies.state(cells)}"
-    )
+    return f"{studies.NAMES[name]} ({len(study.grid.seeds)} seeds, {int(cells.n_test.max()):,} test texts; {studies.state(cells)[:-1]})"
 
 
 def in_short():
@@ -68,7 +65,7 @@ def counted(name):
     counts = claims.verdict.value_counts()
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
     said = one_seed.sentence(readings(name), dict(zip(claims.claim, claims.verdict)))
-    return f"{studies.short(name)}: of the paper's {len(claims)} claims {text}. {said}"
+    return f"{studies.NAMES[name].capitalize()}: of the paper's {len(claims)} claims {text}. {said}"
 
 
 def readings(name):

@@ -101,4 +101,4 @@ def headline(results):
     """What is said of it in short; ``results``: where its page is."""
     study = studies.settings_of(studies.HERE / NAME)
     found = spread(studies.read(NAME, "points.csv"), study, "alpha")
-    return f"With the learning rate tuned ([{study.study.name}]({results}{NAME}/)): {found[0].lower()}{found[1:]}"
+    return f"[With the learning rate tuned]({results}{NAME}/), film sentences: {found[0].lower()}{found[1:]}"

@@ -30,6 +30,17 @@ def flat(method, targets, r, alpha, seed):
     return 0.6
 
 
+def test_a_number_is_read_as_a_number():
+    """All at 67%, and α = 32 at 68% and ahead of the others on all linear layers."""
+
+    def accuracy(method, targets, r, alpha, seed):
+        return 0.68 if (targets, r, alpha) == ("all-linear", 8, 32) else 0.67 - 0.05 * (seed == 1)
+
+    found = one_seed.readings(summary(accuracy), MARGIN)
+    assert found.loc["peak"].tolist() == [True, True]
+    assert found.loc["plateau"].tolist() == [True, False]
+
+
 def test_where_all_cells_have_one_number_what_is_the_same_comes_out_and_no_lead_does():
     found = one_seed.readings(summary(flat), MARGIN)
     same = {
@@ -109,8 +120,8 @@ def test_counts_and_words():
     assert one_seed.counts(table).to_dict("list") == {"seeds": [2, 2, 0], "came_out": [2, 1, 0]}
     assert one_seed.shares(table) == ["2 of 2", "1 of 2", "–"]
     assert one_seed.sentence(table, {"a": "supported", "b": "undecided", "c": "not covered"}) == (
-        "Read with one seed, 1 to 2 of 2 claims come out; 1 do with some seeds and not with others. Of the 2 that come out "
-        "with one seed or more, all seeds together support 1."
+        "A reader of one seed alone would have found 1 to 2 of 2 claims confirmed; 1 are by some seeds and not by others. "
+        "Of the 2 that one seed or more confirms, all seeds together support 1."
     )
 
 

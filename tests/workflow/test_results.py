@@ -101,7 +101,7 @@ def test_a_second_data_set_stands_beside_the_first(beside):
     assert row[4] == "**contradicted** −5.0 [−6.0, −4.0]"
     assert "- Supported on one and contradicted on the other: 1. Decided on one alone: 0." in page
     assert "clothing/figures/r_trend.png" in page
-    assert "SmolLM2, clothing reviews: of the paper's 33 claims" in beside["block"]()
+    assert "Clothing reviews: of the paper's 33 claims" in beside["block"]()
 
 
 def test_power_that_came_out_is_that_of_the_errors(results):
