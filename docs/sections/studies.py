@@ -21,7 +21,7 @@ TAKEN = {
     "smollm2-alpha": OF_CELLS,
     "smollm2-learning-rates": OF_CELLS,
     "llama3-8b-rehearsal": [
-        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/claims.csv",
+        "config.yaml", "results/summary.csv", "results/curves.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/claims.csv",
         "paper_tables/*.md", "logs/benchmarks/*.tsv", "logs/gpu.csv",
     ],
 }  # fmt: skip
@@ -121,7 +121,8 @@ def origin(cells):
     """The commit that made the cells, and whether its files were changed."""
     made = cells.dropna(subset=["git_commit"])
     commits = " and ".join(commit[:7] for commit in dict.fromkeys(made.git_commit))
-    return f"Commit {commits}, {'changed files among its own' if made.git_dirty.astype(bool).any() else 'nothing changed'}."
+    clean = "with uncommitted changes" if made.git_dirty.astype(bool).any() else "nothing uncommitted"
+    return f"Made by commit {commits}, {clean}."
 
 
 def gpu(name):

@@ -1,5 +1,6 @@
 """docs/results and the README's results: written from the records, and saying what these say."""
 
+import json
 import re
 import runpy
 import shutil
@@ -113,3 +114,44 @@ def test_power_that_came_out_is_that_of_the_errors(results):
     page = "\n".join(results["grid"].page("smollm2"))
     (row,) = rows_of(page, "LoRA and QLoRA, mean of 26 pairs")
     assert float(row[3]) == pytest.approx(100 * half * (1 + 0.84 / 1.96), rel=0.06)
+
+
+def test_the_rehearsal_counts_its_first_steps_once(results, tmp_path, monkeypatch):
+    """200 steps of 100 tokens, the first half at 0.3 s and the second at 0.1 s a step: 20 s even, and 20 s more at the start."""
+    rehearsal = results["rehearsal"]
+    assert "even is all of them" in "\n".join(rehearsal.page()) or rehearsal.has_logs()
+    shutil.copytree(RECORDS / rehearsal.NAME, tmp_path / rehearsal.NAME)
+    summary = pd.read_csv(tmp_path / rehearsal.NAME / "summary.csv")
+    cells = summary.kind.eq("cell") & summary.status.eq("finished")
+    summary.loc[cells, ["tokens", "seconds"]] = [20_000, 40.0]
+    summary.to_csv(tmp_path / rehearsal.NAME / "summary.csv", index=False)
+    steps = range(10, 201, 10)
+    logs = [
+        {"id": name, "step": step, "tokens": 100 * step, "seconds": 0.3 * min(step, 100) + 0.1 * max(0, step - 100)}
+        for name in summary.id[cells]
+        for step in steps
+    ]
+    (tmp_path / rehearsal.NAME / "curves.csv").unlink(missing_ok=True)
+    monkeypatch.setattr(rehearsal.studies, "HERE", tmp_path)
+    before = rehearsal.starts(rehearsal.measured())
+    pd.DataFrame(logs).to_csv(tmp_path / rehearsal.NAME / "curves.csv", index=False)
+    done = rehearsal.measured()
+    assert done.seconds.tolist() == pytest.approx([20.0] * len(done))
+    assert done.whole.tolist() == [40.0] * len(done)
+    assert rehearsal.starts(done) == {method: pytest.approx(seconds + 20.0) for method, seconds in before.items()}
+    assert "by the second half" in rehearsal.projected(done)[1]
+
+
+def test_the_papers_code_stands_beside_the_projection(results):
+    """26 cells of each method, 50,000 / 8 steps each, at the seconds a step of the benchmark's record."""
+    record = json.loads((REPOSITORY / "benchmarks" / "results" / "paper_code.json").read_text(encoding="utf-8"))
+    step = {row["key"]: row["seconds_a_step"] for row in record["rows"]}
+    hours = {key: 26 * 50_000 / 8 * seconds / 3600 for key, seconds in step.items()}
+    page = "\n".join(results["rehearsal"].page())
+    for how, key in (("as loaded", "qlora_as_loaded"), ("prepared for training", "qlora_prepared")):
+        (row,) = rows_of(page, f"H100 80 GB, the paper's code, {how}")
+        assert row[1:4] == [
+            f"{hours['lora_bfloat16']:.1f}",
+            f"{hours[key]:.1f}",
+            f"{hours['lora_bfloat16'] + hours[key]:.1f}",
+        ]
