@@ -63,7 +63,7 @@ def short(name):
 
 def read(name, file):
     """A CSV of a study's records."""
-    return pd.read_csv(HERE / name / file)
+    return pd.read_csv(HERE / name / file, dtype={"git_commit": str})
 
 
 def settings_of(directory):
