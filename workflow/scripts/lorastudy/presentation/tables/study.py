@@ -65,8 +65,8 @@ def one_seed(inputs):
         of_seed.sentence(readings, dict(zip(frame.claim, frame.verdict))),
         footnotes.study(inputs),
     ]
-    words = ("", "section", "the paper says", "with the seeds", "verdict")
-    return Table("What one seed would have said about the paper's claims.", frame, shown, notes, words)
+    left = ("", "section", "the paper says", "with the seeds", "verdict")
+    return Table("What one seed would have said about the paper's claims.", frame, shown, notes, left)
 
 
 def questions(inputs):
