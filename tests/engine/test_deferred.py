@@ -70,6 +70,34 @@ print(torch._dynamo.config.__name__)
 """) == "6 False\nTrue False\ntorch._dynamo.config\n"  # fmt: skip
 
 
+def test_an_optimizer_steps_without_the_compiler():
+    """torch marks its optimizers, its operators of other libraries and more when they are first called."""
+    assert fresh("""
+import sys, torch
+from lorastudy.engine import deferred
+def step():
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.full((2,), 3.0)
+    torch.optim.AdamW([weight], lr=0.5, weight_decay=0.0, fused=True).step()
+    return weight.tolist()
+with deferred.compilation():
+    print(step(), "torch._dynamo" in sys.modules)
+print(step(), "torch._dynamo" in sys.modules)
+""") == "[0.5, 0.5] False\n[0.5, 0.5] True\n"  # fmt: skip
+
+
+def test_what_is_compiled_after_all_loads_the_compiler():
+    assert fresh("""
+import sys, torch
+from lorastudy.engine import deferred
+with deferred.compilation():
+    double = torch.compile(lambda value: 2 * value, backend="eager", fullgraph=True)
+    loaded = "torch._dynamo" in sys.modules
+    print(loaded, double(torch.tensor(3)).item(), "torch._dynamo" in sys.modules)
+print(torch.compile(lambda value: 3 * value, backend="eager", fullgraph=True)(torch.tensor(3)).item())
+""") == "False 6 True\n9\n"  # fmt: skip
+
+
 def test_what_is_asked_of_the_compiler_besides_marks_is_answered_by_it():
     assert fresh("""
 import sys, torch

@@ -15,25 +15,28 @@ from contextlib import contextmanager
 import torch
 
 MARKS = ("allow_in_graph", "assume_constant_result", "disable")  # of functions, for torch's compiler
+COMPILER = "torch._dynamo"
 IMPORTERS = ("transformers", "peft")
 MODULES = ("scipy.optimize", "torch._dynamo._trace_wrapped_higher_order_op")
 
 
 @contextmanager
 def compilation():
-    """Within it, ``torch.compile`` gives functions that are compiled when they are first called, and marks mark nothing.
+    """Within it, torch's compiler is loaded when something is compiled, and not by what is only marked for it.
 
-    A mark says how a function is compiled as a part of another one; no part of these libraries is compiled here.
+    ``torch.compile`` gives functions that are compiled when they are first called. A mark says how a function is compiled
+    as a part of another one; torch asks for its own when such a function is first called, its optimizers for instance.
     """
     compiler, marks = torch.compile, {name: getattr(torch.compiler, name) for name in MARKS}
     torch.compile = _later(compiler)
     for name in MARKS:
         setattr(torch.compiler, name, _unmarked)
     stand_in = _Compiler()
-    if "torch._dynamo" not in sys.modules:
+    if COMPILER not in sys.modules:
         torch._dynamo = stand_in  # until it is imported: that puts the module in its place
     try:
-        yield
+        with _imports(lambda name, wanted, _: torch if name == COMPILER and not wanted else None):
+            yield
     finally:
         torch.compile = compiler
         for name in MARKS:
@@ -62,10 +65,16 @@ def _unmarked(function=None, *_, **__):
 
 
 class _Compiler:
-    """Stands for ``torch._dynamo``, which torch imports when it is first asked for anything."""
+    """Stands for ``torch._dynamo``."""
+
+    def graph_break(self):
+        """A mark too: where a compiled function would be cut."""
 
     def __getattr__(self, name):
-        return _unmarked if name in MARKS else getattr(importlib.import_module("torch._dynamo"), name)
+        return _unmarked if name in MARKS else getattr(importlib.import_module(COMPILER), name)
+
+    def __setattr__(self, name, value):
+        setattr(importlib.import_module(COMPILER), name, value)
 
 
 @contextmanager
@@ -82,22 +91,33 @@ def distribution():
 @contextmanager
 def names():
     """Within it, a name that ``IMPORTERS`` import from ``MODULES`` stands for what is imported when it is first used."""
+
+    def stand_in(name, wanted, importer):
+        if name in MODULES and wanted and importer.partition(".")[0] in IMPORTERS:
+            return types.SimpleNamespace(**{each: Name(name, each) for each in wanted})
+        return None
+
+    with _imports(stand_in):
+        yield
+
+
+@contextmanager
+def _imports(stand_in):
+    """Within it, ``stand_in`` (module, names wanted of it, importer) may answer an import of what is not loaded yet."""
     load = builtins.__import__
 
-    def later(name, globals=None, locals=None, fromlist=(), level=0):  # as Python calls it
-        if name in MODULES and fromlist and name not in sys.modules and _package(globals) in IMPORTERS:
-            return types.SimpleNamespace(**{wanted: Name(name, wanted) for wanted in fromlist})
+    def import_(name, globals=None, locals=None, fromlist=(), level=0):  # as Python calls it
+        if not (level or name in sys.modules):
+            found = stand_in(name, fromlist, (globals or {}).get("__name__") or "")
+            if found is not None:
+                return found
         return load(name, globals, locals, fromlist, level)
 
-    builtins.__import__ = later
+    builtins.__import__ = import_
     try:
         yield
     finally:
         builtins.__import__ = load
-
-
-def _package(importer):
-    return (importer or {}).get("__name__", "").partition(".")[0]
 
 
 class Name:
