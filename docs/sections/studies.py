@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from lorastudy.presentation import report
 from lorastudy.presentation.figures import panels
 from lorastudy.study import grid, settings
 
@@ -28,7 +29,7 @@ TAKEN = {
 
 
 def take(study):
-    """Copy the records of a study, none of them with weights, to ``docs/results``.
+    """Copy the records of a study, none of them with weights or texts, to ``docs/results``.
 
     The report names the study's directory: as ``examples/…`` where it lies there, else by its place on the machine.
     """
@@ -44,6 +45,9 @@ def take(study):
             target = place / (folder if file.parent != study else "") / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+    page = place / "report.html"
+    if page.exists():  # the texts of the data are not ours to publish
+        page.write_text(report.without_texts(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def taken():
