@@ -5,7 +5,7 @@ import tempfile
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from lorastudy.jobs import attempts, devices, lease, logs
+from lorastudy.jobs import attempts, devices, lease, logs, usage
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def of_cell(step, cell, logfile, gpu_memory_mb=None, gpus=1):
         nullcontext() if gpu_memory_mb is None else devices.claimed(gpu_memory_mb, count=gpus),
         kernels_kept(),
         attempts.noted(f"{step}.{cell}", logfile),
+        usage.noted(f"logs/benchmarks/{cell}.{step}.tsv"),
     ):
         yield held
 
