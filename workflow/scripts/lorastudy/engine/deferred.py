@@ -17,7 +17,7 @@ import torch
 MARKS = ("allow_in_graph", "assume_constant_result", "disable")  # of functions, for torch's compiler
 COMPILER = "torch._dynamo"
 IMPORTERS = ("transformers", "peft")
-MODULES = ("scipy.optimize", "torch._dynamo._trace_wrapped_higher_order_op")
+MODULES = ("scipy.optimize", "sklearn.metrics", "torch._dynamo._trace_wrapped_higher_order_op")
 
 
 @contextmanager
