@@ -13,12 +13,14 @@ import argparse
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import simulation
 from lorastudy.analysis import comparisons, contrasts
 from lorastudy.analysis.claims import catalogue, checks, judging, measuring, questions, stated
+from lorastudy.statistics import permutation
 from lorastudy.study import grid, records
 from simulation import INTERACTING, NO_SCATTER, World
 
@@ -128,33 +130,33 @@ DECIDED = ("supported", "contradicted")
 # --- truth
 
 
-def true_differences(rows, wanted, study, at_large="seen"):
+def true_differences(rows, wanted, of_runs, study):
     """True value of each row of the comparisons, at the level that its test is about, over the runs that it is made of.
 
-    Of rows about runs at large it is that of the level ``at_large`` of ``simulation.Study.truth``.
+    Returns:
+        two arrays: rows about runs at large have in the first the truth of the level ``seen`` of ``simulation.Study``, in
+        the second that of ``cells``.
     """
-    found = {}
+    found, means = {}, study.truth
     for contrast in wanted:
-        units, seeds = contrasts.complete(contrast.members())
-        found[_key(contrast, contrast.common)] = (units, seeds, contrast.offset)
+        units, seeds = contrasts.complete(contrast.members(of_runs))
+        share = 1 / (len(units) * len(seeds)) if units else 0.0
+        runs = [(weight * share, of.get(seed, of.get(None))) for unit in units for weight, of in unit for seed in seeds]
+        found[_key(contrast, contrast.common)] = (runs, contrast.offset)
     values = []
-    for row in rows.itertuples():
-        units, seeds, offset = found[_key(row, {"method": row.method, "targets": row.targets})]
+    for row in rows[["family", "group", "line", "a", "b", "method", "targets", "test"]].itertuples():
+        runs, offset = found[_key(row, {"method": row.method, "targets": row.targets})]
         level = LEVELS.get(row.test, "cells")
-        of = study.truth[at_large if level == "cells" else level]
-        sums = [
-            sum(weight * of[runs.get(seed, runs.get(None))] for weight, runs in unit)
-            for unit in units
-            for seed in seeds
-        ]
-        values.append(np.mean(sums) - offset)
-    return np.array(values)
+        of_row = ("seen", "cells") if level == "cells" else (level, level)
+        values.append([sum(weight * means[name][run] for weight, run in runs) - offset for name in of_row])
+    return np.transpose(values)
 
 
 def _key(of, common):
-    """What tells a row, or a contrast, from all others: trends of two sets have the same ends."""
+    """What tells a row, or a contrast, from all others: trends of two sets have the same ends, those of one may move."""
     sets = ("" if pd.isna(level := common.get(name)) else level for name in ("method", "targets"))
-    return of.family, of.group, of.line, of.a, of.b, *sets
+    ends = () if of.family.endswith("_trend") else (of.a, of.b)
+    return of.family, of.group, of.line, *ends, *sets
 
 
 def holds(required, difference, margin):
@@ -231,10 +233,10 @@ def _other_claims(world):
 
 def count(study):
     """A ``Counter`` of what became of one study."""
-    results, wanted = study.results()
+    results, wanted, of_runs = study.results()
     rows = results.comparisons
     rows = rows[rows.line.ne(measuring.RATES) & rows["view"].eq("configured")]
-    truth, every = (true_differences(rows, wanted, study, level) for level in ("seen", "cells"))
+    truth, every = true_differences(rows, wanted, of_runs, study)
     counts = Counter({("studies",): 1})
     known = rows.low.notna().to_numpy()
     held, held_by_all = ((rows.low <= of + TIE) & (of - TIE <= rows.high) for of in (truth, every))
@@ -270,7 +272,8 @@ def share(counts, key, studies):
 
 def verdicts_of(results):
     """Claim or question → verdict, at the configured learning rate."""
-    tables = [questions.table(results)] + ([judging.table(results)] if results.settings["study"]["paper"] else [])
+    with mock.patch.object(permutation, "spread", lambda *_: np.nan):  # shown beside a verdict, and slow
+        tables = [questions.table(results)] + ([judging.table(results)] if results.settings["study"]["paper"] else [])
     return {
         f"claim {row.claim}" if place and row.claim in ("time", "memory") else row.claim: row.verdict
         for place, table in enumerate(tables)

@@ -54,8 +54,8 @@ def test_trends_of_two_sets_have_a_truth_of_their_own():
     """Where one set alone falls with r, its trend is not that of the others, though their ends are called alike."""
     world = coverage.World("one set falls", lambda cell: 0.6 - 0.01 * (cell.targets == "attention") * np.log2(cell.r), coverage.SLICES)  # fmt: skip
     study = coverage.simulation.draw(np.random.default_rng(0), world)
-    results, wanted = study.results()
+    results, wanted, of_runs = study.results()
     rows = results.comparisons[results.comparisons.family.eq("r_trend")].reset_index(drop=True)
-    truth = coverage.true_differences(rows, wanted, study)
+    truth, _ = coverage.true_differences(rows, wanted, of_runs, study)
     assert truth[rows.targets.eq("attention")] == pytest.approx(-0.06)
     assert truth[rows.targets.eq("all-linear")] == pytest.approx(0.0)

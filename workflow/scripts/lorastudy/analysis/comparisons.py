@@ -31,7 +31,8 @@ PAIRS = 3
 COLUMNS = [
     "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
-    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
+    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "left_out",
+    "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
     "seeds", "units",
 ]  # fmt: skip
 
@@ -62,7 +63,8 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
         one of them alone got right, ``mcnemar`` is McNemar's mid-p, and ``bootstrap_low`` and ``bootstrap_high`` are
         the paired bootstrap's interval. ``units`` is the number of differences (or lines) that a pooled comparison
         averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
-        counts those at chance, and ``difference_all`` is the difference with them.
+        counts those at chance, ``left_out`` names the points whose runs scatter far more than the others' and that an
+        average or trend over the grid goes without, and ``difference_all`` is the difference with both.
     """
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
@@ -152,25 +154,26 @@ def compare(contrast, metric, scores, of_runs, statistics):
         of_runs: ``scatter.Scatter`` of that metric, None with few seeds.
         statistics: the configuration's block of that name.
     """
-    units, seeds = contrasts.complete(contrast.members())
+    units, seeds = contrasts.complete(contrast.members(of_runs))
     if not units:
         return None
     differences = _differences(units, seeds, scores) - np.float32(contrast.offset)
+    (a, a_value), (b, b_value) = contrast.ends(units)
     row = {
         "family": contrast.family,
         "group": contrast.group,
         "line": contrast.line,
         "metric": metric,
-        "a": contrast.a,
-        "b": contrast.b,
-        "a_value": contrast.a_value,
-        "b_value": contrast.b_value,
+        "a": a,
+        "b": b,
+        "a_value": a_value,
+        "b_value": b_value,
         **contrast.common,
         "difference": float(differences.mean(dtype=float)),
         "n": differences.shape[2],
         "seeds": len(seeds),
         "units": len(units),
-        **_with_collapsed(contrast, scores),
+        **_with_all(contrast, units, of_runs, scores),
     }
     estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
     if estimate is None:
@@ -232,19 +235,19 @@ def described(estimate, margin):
     }
 
 
-def _with_collapsed(contrast, scores):
-    """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
-    units = contrast.members()
-    lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
-    if not lost:
+def _with_all(contrast, units, of_runs, scores):
+    """What is not in the difference, runs at chance and unstable points, and the difference with them; nothing if none."""
+    lost = {run for unit in contrast.units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
+    left = of_runs.left_out(contrast.units, units) if of_runs is not None and contrast.of_grid else []
+    if not lost and not left:
         return {}
-
-    def mean(runs):
-        every = [*runs.values(), *getattr(runs, "collapsed", {}).values()]
-        return np.mean([scores[run].mean(dtype=float) for run in every])
-
-    whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
-    return {"collapsed": len(lost), "difference_all": float(np.mean(whole)) - contrast.offset}
+    whole = [
+        sum(weight * np.mean([scores[run].mean(dtype=float) for run in ids]) for weight, ids in unit)
+        for unit in contrast.whole()
+    ]
+    found = {"difference_all": float(np.mean(whole)) - contrast.offset if whole else np.nan}
+    found |= {"collapsed": len(lost)} if lost else {}
+    return found | ({"left_out": ", ".join(left)} if left else {})
 
 
 def estimate_of(row):

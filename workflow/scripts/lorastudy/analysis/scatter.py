@@ -27,12 +27,14 @@ class Scatter:
         position: id of a run → (levels of its set, its point: (r, alpha) as a rule).
         unstable: the unstable points.
         shared: ``components.Components``; None where there is nothing to share.
+        axes: names of what makes a point.
     """
 
     mean: dict
     position: dict
     unstable: frozenset
     shared: "components.Components | None"
+    axes: tuple = ("r", "alpha")
 
     def variance(self, units, seeds):
         """Variance over seeds of the mean of a contrast, and its degrees of freedom; None if it cannot be known.
@@ -58,6 +60,28 @@ class Scatter:
         spread = sum(variance**2 / df for variance, df in parts)
         return total, total**2 / spread if spread else min(df for _, df in parts)
 
+    def alike(self, units):
+        """What an average over the grid is made of: the units without an unstable point, if they are most; else all.
+
+        Few wide ones would make the average as wide, and as uncertain of its own width, as they are.
+        """
+        ran = [unit for unit in units if all(len(runs) for _, runs in unit)]
+        stable = [unit for unit in ran if not self._unstable_points(unit)]
+        return stable if 2 * len(stable) > len(ran) else units
+
+    def left_out(self, units, kept):
+        """Names of the unstable points that are among ``units`` and not among those ``kept``, in order."""
+        every, left = (set().union(*map(self._unstable_points, of)) for of in (units, kept))
+        return [" ".join(f"{name}={value:g}" for name, value in zip(self.axes, at)) for at in sorted(every - left)]
+
+    def _unstable_points(self, unit):
+        of_unit = {self.position[run][1] for _, runs in unit if None not in runs for run in list(runs.values())[:1]}
+        return of_unit & self.unstable
+
+    def mixes(self, units):
+        """Whether any of these units keeps to its own seeds."""
+        return any(self.is_alone([unit]) for unit in units)
+
     def is_alone(self, units):
         """Whether all of these units keep to their own seeds.
 
@@ -65,7 +89,8 @@ class Scatter:
         seed: what a seed does to all stays in it.
         """
         return self.shared is None or all(
-            any(None in runs or self.position[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
+            any(None in runs for _, runs in unit)
+            or self._unstable_points(unit)
             or abs(sum(weight for weight, _ in unit)) > 1e-6
             for unit in units
         )
@@ -107,7 +132,7 @@ def fit(table, scores, point=("r", "alpha")):
     levels = {name: [rows[row][index] for row in kept[0]] for index, name in enumerate(factors)}
     part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
     shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
-    return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
+    return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared, tuple(point))
 
 
 def unstable(values):

@@ -160,9 +160,8 @@ def _beside(decisive, study):
         parts.append(f"negative log-likelihood {words.signed(beside.difference, 3)} {ends} nats (less is better)")
     if not math.isnan(row.p_permutation):
         parts.append(f"permutation within seeds p = {row.p_permutation:.2g}")
-    if not pd.isna(row.collapsed):
-        parts.append(
-            f"{words.count(row.collapsed, 'run')} at chance left out, with {'it' if row.collapsed == 1 else 'them'} "
-            f"{words.points(row.difference_all)} points"
-        )
+    left = [] if pd.isna(row.collapsed) else [words.count(row.collapsed, "run") + " at chance"]
+    left += [] if pd.isna(row.left_out) else [f"{row.left_out}, where runs scatter far more than elsewhere"]
+    if left:
+        parts.append(f"left out: {' and '.join(left)}; with all of it {words.points(row.difference_all)} points")
     return "; ".join(parts)
