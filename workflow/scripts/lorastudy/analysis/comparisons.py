@@ -25,7 +25,9 @@ TESTS = {
     "units": "t over matched pairs and texts, of these seeds",
     "texts": "t over texts, of these runs",
 }
-AT_LARGE = (TESTS["shared"], TESTS["own"])  # about runs with any seed
+# the same where groups of texts that belong together are the sample
+OF_GROUPS = {test: test.replace("texts", "groups of texts") for test in TESTS.values()}
+AT_LARGE = tuple(form for name in ("shared", "own") for form in (TESTS[name], OF_GROUPS[TESTS[name]]))  # runs with any seed
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
@@ -80,7 +82,9 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
         table = contrasts.points(summary[summary.kind.eq("cell")])
         crossed = measure(measuring.crossing(table), table, scores, statistics, ("r", "alpha", "learning_rate"))
         parts.append(crossed.assign(view=tuning.CONFIGURED))
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    made = pd.concat(parts, ignore_index=True)[COLUMNS]
+    texts = summary.n_test.max()  # as predicted; fewer make a sample where they are in groups
+    return made.assign(test=made.test.where(made.n.eq(texts) | made.test.isna(), made.test.map(OF_GROUPS)))
 
 
 def measure(wanted, table, scores, statistics, point=("r", "alpha")):
@@ -204,7 +208,7 @@ def estimated(differences, units, seeds, of_runs, binary):
         return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
     known = of_runs.variance(units, seeds)
     if known is None:
-        return None, f"{len(seeds)} seeds in common, and runs that do not scatter like the others need {scatter.SEEDS}"
+        return None, f"{len(seeds)} seed{'s' * (len(seeds) != 1)} in common, and runs that do not scatter like the others need {scatter.SEEDS}"
     variance, df = known
     found = paired.estimate(differences.mean(axis=1), single)
     test = TESTS["own" if of_runs.is_alone(units) else "shared"]

@@ -95,7 +95,8 @@ class Contrast:
         for end in (max, min):
             values = sorted({end(at[id(runs)] for _, runs in unit) for unit in units})
             name = " to ".join(dict.fromkeys(f"{value:g}" for value in (values[0], values[-1])))
-            found.append((f"{axis}={name}", float(f"{end(values):.9g}")))
+            value = float(f"{end(values):.9g}")  # a power of 2 of a logarithm
+            found.append((f"{axis}={name}", int(value) if axis == "r" else value))
         return found
 
 

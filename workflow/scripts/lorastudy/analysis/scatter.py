@@ -139,9 +139,10 @@ def unstable(values):
     """Which points scatter far more than the others, in one set or in all together.
 
     The variance of a cell's runs, once the median of what each seed does to its set is out, is compared with the median
-    of all such variances, by an F test at 5% after Holm's correction for all cells; so is, of the points left, that of
-    all sets together. A point that has lost more than half of what the fullest has to tell of its scatter (runs that
-    collapsed, diverged or are not there) counts as unstable: no test would see that it is.
+    of all such variances by an F test; so is, of the points left, that of all sets together about their mean (what a
+    seed does to a point in all sets, it does to any). Each goes at half of ``LEVEL`` after Holm's correction. A point that
+    has lost more than half of what the fullest has to tell of its scatter (runs that collapsed, diverged or are not
+    there) counts as unstable: no test would see that it is.
 
     Args:
         values: shape (sets, points, seeds), NaN where there is no run.
@@ -152,11 +153,13 @@ def unstable(values):
     free = values - _mean(values, 2)
     free = free - _median(free, 1 if values.shape[1] >= POINTS else (0, 1))
     free = free - _mean(free, 2)
-    runs = np.isfinite(free).sum(axis=2)
-    squares, df = np.nansum(free**2, axis=2), np.maximum(runs - 1, 0)
+    has = np.isfinite(free)
+    squares, df = np.nansum(free**2, axis=2), np.maximum(has.sum(axis=2) - 1, 0)
     left = df.sum(axis=0)
     found = _beyond(squares, df).any(axis=0) | (2 * left < left.max())
-    return found | _beyond(np.where(found, 0, squares.sum(axis=0)), np.where(found, 0, df.sum(axis=0)))
+    apart = np.nansum((free - _mean(free, 0)) ** 2, axis=(0, 2))
+    apart_df = left - np.maximum(has.any(axis=0).sum(axis=1) - 1, 0)
+    return found | _beyond(np.where(found, 0, apart), np.where(found, 0, apart_df))
 
 
 def _beyond(squares, df):
@@ -170,7 +173,7 @@ def _beyond(squares, df):
     if typical:
         # a median tells about half of what a mean square does
         p = f.sf(squares[known] / df[known] / typical, df[known], df[known].sum() / 2)
-        found[known] = corrections.holm(p) < LEVEL
+        found[known] = corrections.holm(p) < LEVEL / 2
     return found
 
 

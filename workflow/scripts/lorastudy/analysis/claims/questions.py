@@ -2,6 +2,8 @@
 
 import math
 
+import pandas as pd
+
 from lorastudy.analysis import collapse, ratios, tuning
 from lorastudy.analysis.claims import checks, stated, verdicts, words
 from lorastudy.analysis.claims.evidence import Evidence
@@ -121,9 +123,8 @@ def _one(which, pooled, check, study, first=None):
     if first is not None and row.a != first:
         check = checks.Check(check.b, check.a, check.context, check.required, (), ())
     found = [study.measured(check, row)]
-    units = (
-        f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid."
-    )
+    units = f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid"
+    units += "." if pd.isna(row.left_out) else f", without {row.left_out}, where runs scatter far more than elsewhere."
     return judged(which, verdicts.decide(found), found, study, units)
 
 

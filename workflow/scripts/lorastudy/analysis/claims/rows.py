@@ -17,6 +17,7 @@ SCOPES = {
     comparisons.TESTS["units"]: "runs with these seeds",
     comparisons.TESTS["texts"]: "these runs",
 }
+SCOPES |= {of_groups: SCOPES[test] for test, of_groups in comparisons.OF_GROUPS.items()}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _beside(decisive, study):
     if not math.isnan(row.p_permutation):
         parts.append(f"permutation within seeds p = {row.p_permutation:.2g}")
     left = [] if pd.isna(row.collapsed) else [words.count(row.collapsed, "run") + " at chance"]
-    left += [] if pd.isna(row.left_out) else [f"{row.left_out}, where runs scatter far more than elsewhere"]
+    left += [] if pd.isna(row.left_out) else [f"the pairs at {row.left_out}, where runs scatter far more than elsewhere"]
     if left:
         parts.append(f"left out: {' and '.join(left)}; with all of it {words.points(row.difference_all)} points")
     return "; ".join(parts)
