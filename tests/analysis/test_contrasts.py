@@ -48,7 +48,6 @@ def test_an_average_goes_without_a_point_that_scatters_for_itself(half_failed):
     assert row.difference_all == pytest.approx(every, abs=1e-6)
     assert every - stable == pytest.approx(0.3 / 3 / 18, abs=0.004)
     assert row.test == "t over seeds and texts, variance over seeds shared over the grid"
-    assert row.high - row.low < 0.05
 
 
 def test_what_names_the_point_keeps_it(half_failed):
