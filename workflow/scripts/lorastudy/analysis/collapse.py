@@ -78,9 +78,7 @@ def _share(name, value, runs):
     sides = [[run[1:] for run in runs if (run[0] == value) == here] for here in (True, False)]
     lost = [[seed for seed, gone in side if gone] for side in sides]
     counts = [count for gone, side in zip(lost, sides) for count in (len(gone), len(side))]
-    of_seeds = [
-        count for gone, side in zip(lost, sides) for count in (len(set(gone)), len({seed for seed, _ in side}))
-    ]
+    of_seeds = [count for gone, side in zip(lost, sides) for count in (len(set(gone)), len({seed for seed, _ in side}))]
     low, high = proportions.wilson(*counts[:2])
     seeds = tuple(sorted(set(lost[0])))
     return Share(name, *counts[:2], low, high, seeds, proportions.fisher(*counts), proportions.fisher(*of_seeds))

@@ -27,7 +27,9 @@ TESTS = {
 }
 # the same where groups of texts that belong together are the sample
 OF_GROUPS = {test: test.replace("texts", "groups of texts") for test in TESTS.values()}
-AT_LARGE = tuple(form for name in ("shared", "own") for form in (TESTS[name], OF_GROUPS[TESTS[name]]))  # runs with any seed
+AT_LARGE = tuple(
+    form for name in ("shared", "own") for form in (TESTS[name], OF_GROUPS[TESTS[name]])
+)  # runs with any seed
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
@@ -208,7 +210,10 @@ def estimated(differences, units, seeds, of_runs, binary):
         return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
     known = of_runs.variance(units, seeds)
     if known is None:
-        return None, f"{len(seeds)} seed{'s' * (len(seeds) != 1)} in common, and runs that do not scatter like the others need {scatter.SEEDS}"
+        return (
+            None,
+            f"{len(seeds)} seed{'s' * (len(seeds) != 1)} in common, and runs that do not scatter like the others need {scatter.SEEDS}",
+        )
     variance, df = known
     found = paired.estimate(differences.mean(axis=1), single)
     test = TESTS["own" if of_runs.is_alone(units) else "shared"]

@@ -123,7 +123,9 @@ def _one(which, pooled, check, study, first=None):
     if first is not None and row.a != first:
         check = checks.Check(check.b, check.a, check.context, check.required, (), ())
     found = [study.measured(check, row)]
-    units = f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid"
+    units = (
+        f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid"
+    )
     units += "." if pd.isna(row.left_out) else f", without {row.left_out}, where runs scatter far more than elsewhere."
     return judged(which, verdicts.decide(found), found, study, units)
 

@@ -162,7 +162,9 @@ def _beside(decisive, study):
     if not math.isnan(row.p_permutation):
         parts.append(f"permutation within seeds p = {row.p_permutation:.2g}")
     left = [] if pd.isna(row.collapsed) else [words.count(row.collapsed, "run") + " at chance"]
-    left += [] if pd.isna(row.left_out) else [f"the pairs at {row.left_out}, where runs scatter far more than elsewhere"]
+    left += (
+        [] if pd.isna(row.left_out) else [f"the pairs at {row.left_out}, where runs scatter far more than elsewhere"]
+    )
     if left:
         parts.append(f"left out: {' and '.join(left)}; with all of it {words.points(row.difference_all)} points")
     return "; ".join(parts)
