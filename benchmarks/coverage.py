@@ -339,7 +339,7 @@ def simulate(names, studies, processes, anew):
 
 def page(found):
     """The counts as a page in Markdown, in percent."""
-    parts = [HEAD]
+    parts = [HEAD, *_in_short(found)]
     for name, counts in found.items():
         title, studies = WORLDS[name].title, counts["studies",]
         parts.append(f"## {name}\n\n{title[0].upper()}{title[1:]}. {studies} studies.\n")
@@ -350,6 +350,44 @@ def page(found):
             "",
         ]
     return "\n".join(parts)
+
+
+def _in_short(found):
+    """All worlds with three seeds and more together: what holds the truth, errors, power, answers that turned."""
+    kinds = {False: Counter(), True: Counter()}
+    for name, counts in found.items():
+        if WORLDS[name].seeds >= 3:
+            kinds[_loses_runs(WORLDS[name])].update(counts)
+    yield "## In short\n\nWorlds with three seeds and more, in percent: in which all runs learn, and in which some do not.\n"
+    yield "| family | all learn: hold the truth | family-wise error | some do not: hold the truth | family-wise error |"
+    yield "|---|---:|---:|---:|---:|"
+    for family in dict.fromkeys(key[1] for counts in kinds.values() for key in counts if key[0] == "held"):
+        shares = [
+            share(counts, (what, family, *level), counts["studies",]) if counts[what, family, *level, "whole"] else "–"
+            for counts in kinds.values()
+            for what, level in (("held", ("cells",)), ("false", ()))
+        ]
+        yield f"| {family} | {' | '.join(shares)} |"
+    seen = Counter(found.get("one lower", {}))
+    if studies := seen["studies",]:
+        power = 100 * seen["verdict", "r", "supported"] / studies
+        yield f"\nOne value of r of seven that is 1.5 points lower is seen in {power:.1f} percent of {studies} studies (three seeds, 1,600 texts)."
+    turned = Counter()
+    for name, counts in found.items():
+        if name.startswith(MORE):
+            turned.update(counts)
+    if turned["studies",]:
+        turns = share(turned, ("any turned",), turned["studies",])
+        yield f"\nIn {turns} percent of {turned['studies',]} studies a right answer turned into its opposite with three more seeds."
+    yield ""
+
+
+def _loses_runs(world):
+    return any(
+        chance(cell) > 0
+        for cell in grid.cells(world.settings().grid).values()
+        for chance in (world.collapses, world.loses, world.fails)
+    )
 
 
 def _intervals(counts, studies):

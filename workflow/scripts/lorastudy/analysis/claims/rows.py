@@ -158,7 +158,8 @@ def _beside(decisive, study):
     beside = study.rows.get(row.group, {}).get("nll") if row.family == measuring.FAMILY else study.beside(row)
     if beside is not None and not math.isnan(beside.low) and decisive.check.number is None:
         ends = words.interval(beside.low, beside.high, form=lambda end: words.signed(end, 3))
-        parts.append(f"negative log-likelihood {words.signed(beside.difference, 3)} {ends} nats (less is better)")
+        over = "" if beside.units == row.units else f" over {words.count(beside.units, 'pair')}"  # others scatter by it
+        parts.append(f"negative log-likelihood {words.signed(beside.difference, 3)} {ends} nats{over} (less is better)")
     if not math.isnan(row.p_permutation):
         parts.append(f"permutation within seeds p = {row.p_permutation:.2g}")
     left = [] if pd.isna(row.collapsed) else [words.count(row.collapsed, "run") + " at chance"]
