@@ -33,11 +33,13 @@ HEAD = """# Coverage of intervals, error of tests and verdicts
 Written by `python benchmarks/coverage.py` from `coverage.json`; its worlds are described in the script. An interval is
 judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. What no seed of a study shows,
 that some seeds fail in part, no interval of it can hold; such intervals are judged by the runs that do not fail, and once
-more by all (`cells, of which some fail as no seed here did`). Family-wise error: families with a difference shown where
+more by all (`cells, of which some fail as no seed here did`). Those about less than all runs are judged once more as if they were
+about them (`cells, which it is not about`): that is what taking them for it would cost. Family-wise error: families with a difference shown where
 there is none or the other way, in percent. Behind ± is the standard error of a share, from what studies differ by (the
 intervals of one study go together); of none or all it is that of one study more which is otherwise.
 """
 UNSEEN = "cells, of which some fail as no seed here did"
+AS_IF = "cells, which it is not about"
 PART = 25  # studies between two looks at the counts
 LEVELS = {
     comparisons.TESTS["shared"]: "cells",
@@ -134,8 +136,8 @@ def true_differences(rows, wanted, of_runs, study):
     """True value of each row of the comparisons, at the level that its test is about, over the runs that it is made of.
 
     Returns:
-        two arrays: rows about runs at large have in the first the truth of the level ``seen`` of ``simulation.Study``, in
-        the second that of ``cells``.
+        two arrays: the first has the truth that a row is about, of runs at large that of the level ``seen`` of
+        ``simulation.Study``; the second has that of ``cells``.
     """
     found, means = {}, study.truth
     for contrast in wanted:
@@ -147,7 +149,7 @@ def true_differences(rows, wanted, of_runs, study):
     for row in rows[["family", "group", "line", "a", "b", "method", "targets", "test"]].itertuples():
         runs, offset = found[_key(row, {"method": row.method, "targets": row.targets})]
         level = LEVELS.get(row.test, "cells")
-        of_row = ("seen", "cells") if level == "cells" else (level, level)
+        of_row = ("seen" if level == "cells" else level, "cells")
         values.append([sum(weight * means[name][run] for weight, run in runs) - offset for name in of_row])
     return np.transpose(values)
 
@@ -244,7 +246,9 @@ def count(study):
     false = rows.p_holm.lt(0.05) & (np.where(np.abs(truth) < TIE, 0.0, truth) * rows.difference <= 0)
     for (family, test), part in rows[known].groupby(["family", "test"], sort=False):
         tally(counts, ("held", family, LEVELS[test]), held[part.index])
-        if (others := unseen[part.index]).any():
+        if LEVELS[test] != "cells":
+            tally(counts, ("held", family, AS_IF), held_by_all[part.index])
+        elif (others := unseen[part.index]).any():
             tally(counts, ("held", family, UNSEEN), held_by_all[part.index][others])
     for family, part in rows[known & rows.family.ne(measuring.FAMILY)].groupby("family", sort=False):
         tally(counts, ("false", family), false[part.index].groupby(part.group.fillna("")).any())
@@ -395,7 +399,7 @@ def _intervals(counts, studies):
     if families:
         yield "| family | about | intervals | hold the truth | family-wise error |\n|---|---|---:|---:|---:|"
     for family, level in families:
-        tested = counts["false", family, "whole"] and level != UNSEEN
+        tested = counts["false", family, "whole"] and level not in (UNSEEN, AS_IF)
         error = share(counts, ("false", family), studies) if tested else "–"
         held = share(counts, ("held", family, level), studies)
         yield f"| {family} | {level} | {counts['held', family, level, 'whole']} | {held} | {error} |"

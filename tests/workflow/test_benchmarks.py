@@ -25,7 +25,7 @@ def test_submission_is_measured_and_nothing_is_left_behind(tmp_path):
 
 
 def test_coverage_counts_studies_of_every_kind():
-    worlds = ("claims flat", "more seeds, flat", "rare failure")
+    worlds = ("claims flat", "more seeds, flat", "rare failure", "one seed")
     counts = {name: coverage.run(name, 1, 3) for name in worlds}
     assert all(found["studies",] == 1 for found in counts.values())
     page = coverage.page(counts)
@@ -35,6 +35,9 @@ def test_coverage_counts_studies_of_every_kind():
     ]
     # of all of one study: the error is that of two of three, sqrt(2 / 27)
     assert "| pooled_method | cells | 1 | 100.0 ± 27.2 | 0.0 ± 27.2 |" in page
+    # 20 pairs of single runs: about these runs, and no more often right about all runs
+    right, as_if = (counts["one seed"]["held", "method", about, "part"] for about in ("runs", coverage.AS_IF))
+    assert counts["one seed"]["held", "method", coverage.AS_IF, "whole"] == 20 and as_if < right
 
 
 def test_standard_errors_of_shares_are_those_over_studies():
