@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 import synthetic
+from lorastudy.analysis.claims import judging, questions
 from scipy import stats
 
 VALUES = [1, 2, 4, 8, 16, 32, 64]
 
 
-def comparisons(directory, accuracy):
+def gathered(directory, accuracy):
     study = synthetic.config(line__r=VALUES, grid__seeds=[0, 1, 2])
     synthetic.write(directory, study, accuracy, seed=2)
-    results = synthetic.gather(directory)
+    return synthetic.gather(directory)
+
+
+def parts(results):
+    """Cells, and comparisons of their accuracy."""
     rows = results.comparisons
     return results.cells, rows[rows.metric.eq("accuracy") & rows["view"].eq("configured")]
 
@@ -28,7 +33,7 @@ def slope(cells, values):
 def half_failed(tmp_path_factory):
     """One run of r = 64 fails by half: QLoRA on attention, seed 1."""
     failed = ("qlora", "attention", 64, 1)
-    return comparisons(
+    return gathered(
         tmp_path_factory.mktemp("study"),
         lambda cell: 0.35 if (cell.method, cell.targets, cell.r, cell.seed) == failed else 0.65,
     )
@@ -36,7 +41,7 @@ def half_failed(tmp_path_factory):
 
 def test_an_average_goes_without_a_point_that_scatters_for_itself(half_failed):
     """Else that one run would decide how wide the average is, and make it 0.3 / 3 / 18 points larger."""
-    cells, rows = half_failed
+    cells, rows = parts(half_failed)
     row = rows[rows.family.eq("pooled_method")].iloc[0]
     side = {name: cells[cells.method.eq(name)] for name in ("lora", "qlora")}
     stable, every = (
@@ -50,15 +55,26 @@ def test_an_average_goes_without_a_point_that_scatters_for_itself(half_failed):
     assert row.test == "t over seeds and texts, variance over seeds shared over the grid"
 
 
+def test_verdicts_say_what_they_go_without(half_failed):
+    answers = questions.table(half_failed).set_index("claim").found
+    for name in ("method_accuracy", "targets"):
+        assert answers[name].endswith(
+            " Over 16 matched pairs of the grid. Without r=64 alpha=32, where runs scatter far more than elsewhere."
+        )
+    assert "Without" not in answers["gain_lora_head"]
+    claims = judging.table(half_failed).set_index("claim").found
+    assert claims["qlora_equals_lora"].endswith("Without r=64 alpha=32, where runs scatter far more than elsewhere.")
+
+
 def test_what_names_the_point_keeps_it(half_failed):
-    _, rows = half_failed
+    _, rows = parts(half_failed)
     row = rows[rows.family.eq("pooled_r_pair") & rows.a.eq("r=64")].iloc[0]
     assert row.units == 4 and row.isna().left_out
     assert row.test == "t over seeds and texts, variance over its own seeds"
 
 
 def test_a_trend_ends_where_points_scatter_for_themselves(half_failed):
-    cells, rows = half_failed
+    cells, rows = parts(half_failed)
     row = rows[rows.family.eq("r_trend") & rows.method.eq("qlora") & rows.targets.eq("attention")].iloc[0]
     assert (row.a, row.b, row.a_value, row.b_value) == ("r=32", "r=1", "32", "1")
     part = cells[cells.method.eq("qlora") & cells.targets.eq("attention")]
@@ -69,8 +85,9 @@ def test_a_trend_ends_where_points_scatter_for_themselves(half_failed):
 
 def test_a_trend_is_called_by_the_range_that_it_covers(tmp_path):
     """All runs of r = 64 end at chance in one set: its own trend ends at 32, and of the four together one does."""
-    cells, rows = comparisons(
-        tmp_path, lambda cell: 0.15 if (cell.method, cell.targets, cell.r) == ("lora", "attention", 64) else 0.65
+    at_chance = ("lora", "attention", 64)
+    cells, rows = parts(
+        gathered(tmp_path, lambda cell: 0.15 if (cell.method, cell.targets, cell.r) == at_chance else 0.65)
     )
     lost = rows[rows.family.eq("r_trend") & rows.method.eq("lora") & rows.targets.eq("attention")].iloc[0]
     assert (lost.a, lost.a_value, lost.b) == ("r=32", "32", "r=1")

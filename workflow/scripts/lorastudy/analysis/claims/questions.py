@@ -2,8 +2,6 @@
 
 import math
 
-import pandas as pd
-
 from lorastudy.analysis import collapse, ratios, tuning
 from lorastudy.analysis.claims import checks, stated, verdicts, words
 from lorastudy.analysis.claims.evidence import Evidence
@@ -124,9 +122,8 @@ def _one(which, pooled, check, study, first=None):
         check = checks.Check(check.b, check.a, check.context, check.required, (), ())
     found = [study.measured(check, row)]
     units = (
-        f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid"
+        f" Over {words.count(row.units, 'point' if row.family == 'pooled_baseline' else 'matched pair')} of the grid."
     )
-    units += "." if pd.isna(row.left_out) else f", without {row.left_out}, where runs scatter far more than elsewhere."
     return judged(which, verdicts.decide(found), found, study, units)
 
 

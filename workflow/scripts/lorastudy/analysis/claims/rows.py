@@ -98,7 +98,7 @@ def judged(which, verdict, found, study, extra=""):
     return Row(
         **which,
         verdict=verdict.verdict,
-        found=_found(verdict, found) + extra,
+        found=_found(verdict, found) + extra + _without(row),
         value=row.difference,
         low=reading.low,
         high=reading.high,
@@ -136,6 +136,10 @@ def _found(verdict, found):
     if verdict.lacking:
         text += f"; {verdict.measured} of {verdict.all} comparisons could be made: {'; '.join(verdict.lacking)}"
     return f"{text}."
+
+
+def _without(row):
+    return "" if pd.isna(row.left_out) else f" Without {row.left_out}, where runs scatter far more than elsewhere."
 
 
 def _decided(verdict, row):
