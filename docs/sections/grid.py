@@ -3,6 +3,7 @@
 import pandas as pd
 from lorastudy.analysis import ratios
 from lorastudy.presentation.figures import panels, style
+from lorastudy.statistics import equivalence
 
 from sections import studies
 
@@ -119,7 +120,7 @@ def robust(comparisons, study):
         part = accuracy[accuracy.family.eq(family)]
         lines.append(
             f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
-            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {margin:g} points (two one-sided tests)."
+            f"and {part.answer.isin([equivalence.EQUIVALENT, equivalence.WITHIN]).sum()} are equal within {margin:g} point{'s' * (margin != 1)} by their 95% intervals."
         )
     for family, what in (
         ("pooled_method", "LoRA minus QLoRA"),
@@ -129,7 +130,7 @@ def robust(comparisons, study):
             sign = 1 if (row.a, row.b) in {("lora", "qlora"), ("all-linear", "attention")} else -1
             low, high = sorted((sign * row.low, sign * row.high))
             lines.append(
-                f"{what}, over {row.units:.0f} matched pairs: {100 * sign * row.difference:+.1f} points "
+                f"{what}, over {row.units:.0f} matched pairs{_without(row)}: {100 * sign * row.difference:+.1f} points "
                 f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
             )
     return "\n".join(f"- {line}" for line in lines)
@@ -173,12 +174,25 @@ def verdicts():
     """The questions with what was found, a sentence each; and how the paper's claims came out."""
     questions = studies.read(NAME, "paper_tables/questions.csv")
     lines = [
-        f"- {row.statement.rstrip('.')}: **{row.verdict}**. {row.found.split(' Over ')[0].split('; ')[0].rstrip('.')}."
+        f"- {row.statement.rstrip('.')}: **{row.verdict}**. {_effect(row.found)}"
         for row in questions[questions["view"].eq("configured")].itertuples()
     ]
     return "What this study says, with 95% intervals unless told otherwise:\n\n" + "\n".join(lines) + "\n\n" + counted(
         studies.read(NAME, "paper_tables/claims.csv")
     )  # fmt: skip
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
+
+
+def _effect(found):
+    """Effect and interval out of what was found, and the points that it goes without, if any."""
+    rest, _, without = found.partition(" Without ")
+    effect = rest.split(" Over ")[0].split("; ")[0].rstrip(".") + "."
+    return f"{effect} Without {without}" if without else effect
 
 
 def counted(claims):

@@ -1,8 +1,9 @@
 """Which points scatter for themselves, and what an average is then made of."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from lorastudy.analysis import scatter
+from lorastudy.analysis import comparisons, contrasts, scatter
 
 
 @pytest.mark.parametrize("shape", [(4, 10, 3), (2, 7, 3), (4, 10, 6)])
@@ -62,3 +63,28 @@ def test_what_is_left_out_is_named():
     x, y = ([(1, {0: f"{name} 0"})] for name in "xy")
     assert found.left_out([x, y], [x]) == ["r=8 alpha=16"]
     assert found.left_out([x, y], []) == ["r=8 alpha=16", "r=128 alpha=256"]
+
+
+def test_a_control_has_the_variance_of_its_own_seeds():
+    """Its runs are of no method, target set and point: nothing is shared with them."""
+    generator = np.random.default_rng(0)
+    cells = pd.DataFrame([
+        {"method": "lora", "targets": targets, "r": r, "alpha": 16.0, "scaling": "standard", "learning_rate": 1e-3,
+         "seed": seed, "id": f"lora_{targets}_r{r}_s{seed}", "status": "finished"}
+        for targets in ("attention", "all-linear") for r in (1, 2, 4, 8, 16, 32) for seed in range(3)
+    ])  # fmt: skip
+    control = {"method": "full", "point": "full", "runs": runs("full")}
+    names = [*cells.id, *control["runs"].values()]
+    scores = {name: (generator.random(200) < 0.6).astype(np.float32) for name in names}
+    table = contrasts.points(cells)
+    (average,) = [one for one in contrasts.against(table, [control]) if one.family == "pooled_control"]
+    statistics = {"equivalence_margin": 0.01, "resamples": 10, "seed": 0}
+    row = comparisons.compare(average, "accuracy", scores, scatter.fit(table, scores), statistics)
+    of_seed = [
+        np.mean([scores[name].mean() for name in cells.id[cells.seed.eq(seed)]]) - scores[f"full {seed}"].mean()
+        for seed in range(3)
+    ]
+    assert row["test"] == "t over seeds and texts, variance over its own seeds"
+    assert (row["difference"], row["se_runs"]) == pytest.approx(
+        (np.mean(of_seed), np.std(of_seed, ddof=1) / np.sqrt(3)), rel=1e-5
+    )

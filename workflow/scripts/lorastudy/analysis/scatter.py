@@ -75,7 +75,7 @@ class Scatter:
         return [" ".join(f"{name}={value:g}" for name, value in zip(self.axes, at)) for at in sorted(every - left)]
 
     def _unstable_points(self, unit):
-        of_unit = {self.position[run][1] for _, runs in unit if None not in runs for run in list(runs.values())[:1]}
+        of_unit = {self.position[run][1] for _, runs in unit for run in runs.values() if run in self.position}
         return of_unit & self.unstable
 
     def mixes(self, units):
@@ -85,11 +85,11 @@ class Scatter:
     def is_alone(self, units):
         """Whether all of these units keep to their own seeds.
 
-        So does one with an unstable point, and one whose weights do not add up to 0 or that has a baseline, which has no
-        seed: what a seed does to all stays in it.
+        So does one with an unstable point, one with a baseline, which has no seed, or a control, which is of no set, and
+        one whose weights do not add up to 0: what a seed does to all stays in it.
         """
         return self.shared is None or all(
-            any(None in runs for _, runs in unit)
+            any(run not in self.position for _, runs in unit for run in runs.values())
             or self._unstable_points(unit)
             or abs(sum(weight for weight, _ in unit)) > 1e-6
             for unit in units
