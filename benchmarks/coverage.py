@@ -31,12 +31,13 @@ TIE = 1e-9
 HEAD = """# Coverage of intervals, error of tests and verdicts
 
 Written by `python benchmarks/coverage.py` from `coverage.json`; its worlds are described in the script. An interval is
-judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. What no seed of a study shows,
-that some seeds fail in part, no interval of it can hold; such intervals are judged by the runs that do not fail, and once
-more by all (`cells, of which some fail as no seed here did`). Those about less than all runs are judged once more as if they were
-about them (`cells, which it is not about`): that is what taking them for it would cost. Family-wise error: families with a difference shown where
-there is none or the other way, in percent. Behind ± is the standard error of a share, from what studies differ by (the
-intervals of one study go together); of none or all it is that of one study more which is otherwise.
+judged by what it is about: all runs of the cells, all runs with these seeds, or these runs. What no seed of a study
+shows, that some seeds fail in part, no interval of it can hold; such intervals are judged by the runs that do not fail,
+and once more by all (`cells, of which some fail as no seed here did`). Those about less than all runs are judged once
+more as if they were about them (`cells, which it is not about`): that is what taking them for it would cost.
+Family-wise error: families with a difference shown where there is none or the other way, in percent. Behind ± is the
+standard error of a share, from what studies differ by (the intervals of one study go together); of none or all it is
+that of one study more which is otherwise.
 """
 UNSEEN = "cells, of which some fail as no seed here did"
 AS_IF = "cells, which it is not about"
