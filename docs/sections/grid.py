@@ -4,11 +4,12 @@ import pandas as pd
 from lorastudy.analysis import comparisons, ratios, sensitivity
 from lorastudy.analysis.claims import words
 from lorastudy.presentation.figures import panels, style
-from lorastudy.statistics import power
+from lorastudy.statistics import equivalence, power
 from lorastudy.study import grid
 
 from sections import claims, studies
 
+EQUAL = (equivalence.EQUIVALENT, equivalence.WITHIN)
 FIGURES = {
     "r_trend": "Accuracy and F1 against r",
     "alpha_trend": "Accuracy and F1 against alpha",
@@ -171,7 +172,7 @@ def robust(name, study):
         part = accuracy[accuracy.family.eq(family)]
         lines.append(
             f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
-            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {words.margin(margin)} (two one-sided tests)."
+            f"and {part.answer.isin(EQUAL).sum()} are equal within {words.margin(margin)} by their 95% intervals."
         )
     for family, what in (
         ("pooled_method", "LoRA minus QLoRA"),
@@ -181,7 +182,7 @@ def robust(name, study):
             sign = 1 if (row.a, row.b) in {("lora", "qlora"), ("all-linear", "attention")} else -1
             low, high = sorted((sign * row.low, sign * row.high))
             lines.append(
-                f"{what}, over {row.units:.0f} matched pairs: {100 * sign * row.difference:+.1f} points "
+                f"{what}, over {row.units:.0f} matched pairs{_without(row)}: {100 * sign * row.difference:+.1f} points "
                 f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
             )
     return "\n".join(f"- {line}" for line in lines)
@@ -196,6 +197,12 @@ def at_chance(cells, study):
         for (method, targets, r, alpha), count in places.items()
     )
     return f"{len(lost)} of {len(cells)} runs end no better than chance{': ' * bool(named)}{named}."
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
 
 
 def _beside(row):
