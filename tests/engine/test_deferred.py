@@ -33,7 +33,7 @@ def test_a_function_is_compiled_when_it_is_first_called(monkeypatch):
 def test_a_job_starts_without_the_compiler():
     """Of torch's 300 modules of it, the job needs none before a 4-bit function of bitsandbytes asks for them."""
     run = "import sys, lorastudy.engine.training; print('torch._inductor.compile_fx' in sys.modules, 'peft' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, encoding="utf-8", check=True)
     assert (done.stdout, done.stderr) == ("False True\n", "")
 
 

@@ -561,7 +561,7 @@ def store(cache, splits, readme="", revision=REVISION):
         content = {"label": [label for label, _ in rows], "text": [text for _, text in rows]}
         datasets.Dataset.from_dict(content, features).to_parquet(snapshot / "data" / f"{split}-00000-of-00001.parquet")
     if readme:
-        (snapshot / "README.md").write_text(readme)
+        (snapshot / "README.md").write_text(readme, encoding="utf-8")
     return snapshot
 
 

@@ -29,7 +29,7 @@ def start(directory, memory_mb, gpus, seconds):
         f"    time.sleep({seconds}); print(json.dumps([gpu, {memory_mb}, begun, time.monotonic()]), flush=True)"
     )
     environment = os.environ | {nvidia.PRETENDED: gpus}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def test_shares_on_one_gpu_never_exceed_it(tmp_path):
@@ -120,7 +120,9 @@ def nvidia_smi(monkeypatch, tmp_path):
     def install(listed="", **answers):
         cases = "".join(f"*{fields.replace('__', ',')}*) printf '{rows}' ;;\n" for fields, rows in answers.items())
         tool = tmp_path / "nvidia-smi"
-        tool.write_text(f"#!/bin/sh\ncase \"$*\" in\n-L) printf '{listed}' ;;\n{cases}*) exit 6 ;;\nesac\n")
+        tool.write_text(
+            f"#!/bin/sh\ncase \"$*\" in\n-L) printf '{listed}' ;;\n{cases}*) exit 6 ;;\nesac\n", encoding="utf-8"
+        )
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 

@@ -99,7 +99,9 @@ class Cluster:
 
     def run(self, *command, check=True):
         """Standard output of one of Slurm's commands."""
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=False, env=self.environment, timeout=60
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout
@@ -196,14 +198,14 @@ class Cluster:
             "PartitionName=gpu Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP",
             "PartitionName=urgent Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP PriorityTier=9",
         ]
-        (there / "slurm.conf").write_text("\n".join(lines) + "\n")
+        (there / "slurm.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         devices = []
         for index in range(self.gpus):  # copies of /dev/null: with device files, jobs are told which GPU is theirs
             device = there / "dev" / f"gpu{index}"
             if not device.exists():
                 os.mknod(device, 0o20666, os.makedev(1, 3))
             devices += [f"NodeName={node} Name=gpu Type=a100 File={device}" for node in self.daemons]
-        (there / "gres.conf").write_text("\n".join(devices) + "\n")
+        (there / "gres.conf").write_text("\n".join(devices) + "\n", encoding="utf-8")
         if self.accounting:
             path = there / "slurmdbd.conf"
             path.write_text(
@@ -211,7 +213,8 @@ class Cluster:
                 f"DbdPort={self.port + 2}\nSlurmUser={user}\nPidFile={there}/run/slurmdbd.pid\n"
                 f"LogFile={there}/log/slurmdbd.log\nStorageType=accounting_storage/mysql\nStorageHost=127.0.0.1\n"
                 f"StoragePort={self.port + 3}\nStorageUser=slurm\nStoragePass=slurm\nStorageLoc=slurm_acct\n"
-                + ("CommunicationParameters=NoInAddrAny\n" if loopback else "")
+                + ("CommunicationParameters=NoInAddrAny\n" if loopback else ""),
+                encoding="utf-8",
             )
             path.chmod(0o600)
 
@@ -220,7 +223,8 @@ class Cluster:
         setup = there / "database.sql"
         setup.write_text(
             "CREATE USER IF NOT EXISTS slurm@localhost IDENTIFIED BY 'slurm';\n"
-            "GRANT ALL ON slurm_acct.* TO slurm@localhost;\n"
+            "GRANT ALL ON slurm_acct.* TO slurm@localhost;\n",
+            encoding="utf-8",
         )
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={there}/db", f"--user={getpass.getuser()}",
@@ -243,7 +247,7 @@ class Cluster:
             self.run("sacctmgr", "-i", "add", *what.split(), check=False)
 
     def _spawn(self, name, *command):
-        with (self.directory / "log" / f"{name}.out").open("a") as log:
+        with (self.directory / "log" / f"{name}.out").open("a", encoding="utf-8") as log:
             self.processes[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, cwd=self.directory
             )
@@ -254,7 +258,9 @@ class Cluster:
             if there():
                 return
             time.sleep(0.1)
-        logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in (self.directory / "log").iterdir())
+        logs = "\n".join(
+            path.read_text(errors="replace", encoding="utf-8")[-1500:] for path in (self.directory / "log").iterdir()
+        )
         raise AssertionError(f"{what} not there after {seconds} s\n{logs}")
 
     def _end_strays(self):

@@ -233,8 +233,8 @@ def preempted(bench):
 def requeued(bench):
     override = bench.study.directory / "profile" / "config.yaml"
     override.parent.mkdir()
-    text = (bench.clone / "slurm" / "config.yaml").read_text()
-    override.write_text(text.replace("\nslurm-no-requeue: true\n", "\nslurm-requeue: true\n"))
+    text = (bench.clone / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    override.write_text(text.replace("\nslurm-no-requeue: true\n", "\nslurm-requeue: true\n"), encoding="utf-8")
     run = bench.run(profile=override.parent)
     with told_to_stop(bench):
         bench.cluster.run("scontrol", "requeue", bench.job())
