@@ -19,6 +19,8 @@ from lorastudy.study.settings import REPOSITORY
         (["./report.html"], True),
         (["figures/../report.html"], True),
         (["HERE/figures/r_trend.pdf"], True),
+        (["HERE/link/figures/r_trend.pdf", "link/report.html", "HERE/link/./paper_tables"], True),
+        (["HERE/link/results/summary.csv"], False),
         (["make_report"], True),
         (["make_numbers"], True),
         ([], False),
@@ -30,6 +32,7 @@ from lorastudy.study.settings import REPOSITORY
 )
 def test_whether_nothing_is_trained_for_it(tmp_path, monkeypatch, targets, expected):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
     assert command.only_paper([target.replace("HERE", str(tmp_path)) for target in targets]) is expected
 
 
@@ -40,8 +43,12 @@ def test_cells_that_are_asked_for():
 
 def test_names_that_snakemake_would_not_find(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
     targets = ["figures/", "figures", "./figures/", "./paper_tables", f"{tmp_path}/report.html", "./report.html", "all"]
+    targets += ["make_report", "link/figures/", f"{tmp_path}/link/report.html"]
     assert command.other_names(targets) == {
+        "link/figures/": "figures",
+        f"{tmp_path}/link/report.html": "report.html",
         "./figures/": "figures",
         "./paper_tables": "paper_tables",
         f"{tmp_path}/report.html": "report.html",
