@@ -142,7 +142,9 @@ def test_the_gpus_that_nvidia_smi_lists(monkeypatch, nvidia_smi):
     assert nvidia.gpus() == []
 
 
-@pytest.mark.parametrize("unknown", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]"])
+@pytest.mark.parametrize(
+    "unknown", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]", "ERR!", "Unknown Error", "0"]
+)
 def test_a_gpu_that_does_not_report_its_memory_has_the_machines(nvidia_smi, monkeypatch, tmp_path, unknown):
     """An NVIDIA GB10 shares the memory of its CPU."""
     nvidia_smi(**{ALL: f"0, GPU-2d, {unknown}\\n"})
@@ -150,6 +152,33 @@ def test_a_gpu_that_does_not_report_its_memory_has_the_machines(nvidia_smi, monk
     assert nvidia.gpus() == [nvidia.Gpu("GPU-2d", 122_570)]
     with devices.claimed(8000, tmp_path / "locks") as (gpu,):
         assert os.environ[nvidia.VISIBLE] == gpu.name == "GPU-2d"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9",
+        "echo 'No devices were found'",
+        "printf '\\n\\n'",
+        "printf '\\377\\376'; exit 1",
+        "kill -9 $$",
+    ],
+)
+def test_without_an_answer_there_is_no_gpu(monkeypatch, tmp_path, script):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert nvidia.gpus() == []
+
+
+def test_a_driver_that_hangs_is_not_waited_for(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(nvidia, "TIMEOUT", 0.2)
+    assert nvidia.query("name") == []
 
 
 def test_the_memory_of_the_machine():

@@ -369,6 +369,7 @@ def test_a_short_text_fits_a_model_of_two_layers():
         ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
         ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
         ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, hardware.UNKNOWN, None),
+        ("[N/A], 11441 MiB, ERR!", "this GPU without a name", 11441 / 1024, hardware.UNKNOWN, None),
     ],
 )
 def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):

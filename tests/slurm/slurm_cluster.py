@@ -1,6 +1,6 @@
 """A real Slurm of one node or several on this machine, with pretended GPUs, started and stopped by the tests.
 
-Debian's packages, no systemd, no cgroups, everything under one directory. Several clusters can run side by side: each
+Debian's packages, no systemd, no cgroups unless asked for, everything under one directory. Several clusters can run side by side: each
 has its own ports and is found by ``SLURM_CONF``.
 """
 
@@ -17,6 +17,19 @@ import psutil
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def may_use_cgroups():
+    """Whether this user may make control groups of version 1 here, as in a virtual machine and few containers."""
+    try:
+        for controller in ("memory", "freezer"):
+            group = CGROUPS / controller / f"lorastudy-{os.getpid()}"
+            group.mkdir()
+            group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 class Cluster:
@@ -28,14 +41,17 @@ class Cluster:
         gpus: pretended A100s of each node.
         port: first of the hundred ports that may be used.
         accounting: with slurmdbd on a MariaDB, so that sacct works; account ``lab``.
+        cgroups: jobs are in control groups of the kernel (version 1), which ends those that use too much memory; without
+            them Slurm looks at their memory every five seconds.
         nodes: how many; each has its daemon, ``slurmd`` that of n1, ``slurmd.n2`` that of n2.
     """
 
-    def __init__(self, directory, gpus=4, port=26800, accounting=False, nodes=1):
+    def __init__(self, directory, gpus=4, port=26800, accounting=False, nodes=1, cgroups=False):
         self.directory = Path(directory)
         self.gpus = gpus
         self.port = port
         self.accounting = accounting
+        self.cgroups = cgroups
         self.daemons = {
             f"n{number}": "slurmd" if number == 1 else f"slurmd.n{number}" for number in range(1, nodes + 1)
         }
@@ -148,12 +164,11 @@ class Cluster:
             "SlurmdLogFile": there / "log/slurmd.%n.log",
             "StateSaveLocation": there / "state",
             "SlurmdSpoolDir": there / "spool/%n",
-            # no cgroups
-            "ProctrackType": "proctrack/linuxproc",
-            "TaskPlugin": "task/none",
+            "ProctrackType": "proctrack/" + ("cgroup" if self.cgroups else "linuxproc"),
+            "TaskPlugin": "task/" + ("cgroup" if self.cgroups else "none"),
             "JobAcctGatherType": "jobacct_gather/linux",
             "JobAcctGatherFrequency": "task=5",
-            "JobAcctGatherParams": "OverMemoryKill",
+            "JobAcctGatherParams": "NoOverMemoryKill" if self.cgroups else "OverMemoryKill",
             "MpiDefault": "none",
             "SwitchType": "switch/none",
             "PropagateResourceLimits": "NONE",
@@ -199,6 +214,15 @@ class Cluster:
             "PartitionName=urgent Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP PriorityTier=9",
         ]
         (there / "slurm.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if self.cgroups:
+            rules = {
+                "CgroupMountpoint": CGROUPS,
+                "CgroupAutomount": "no",
+                "CgroupPlugin": "cgroup/v1",
+                "ConstrainRAMSpace": "yes",
+            }
+            text = "\n".join(f"{key}={value}" for key, value in rules.items())
+            (there / "cgroup.conf").write_text(f"{text}\n", encoding="utf-8")
         devices = []
         for index in range(self.gpus):  # copies of /dev/null: with device files, jobs are told which GPU is theirs
             device = there / "dev" / f"gpu{index}"
