@@ -801,3 +801,14 @@ def test_every_figure_and_table_is_in_the_report_with_caption_and_labels(copy_st
         kind = {"figures": "figure", "paper_tables": "table"}[Path(path).parent.name]
         assert entry["labels"] == {kind: name, "format": suffix}
         assert (figures.describe(name) if kind == "figure" else name) in entry["caption"]
+
+
+def test_a_study_of_which_nothing_counts_any_more_is_drawn(study):
+    """As after a change of a setting, when figures are asked for before anything has run again."""
+    loaded = settings.load(synthetic.config())
+    cells = list(grid.cells(loaded.grid))
+    for status in ("stale", "missing"):
+        _, results = study(**{status: cells})
+        assert set(results.cells.status) == {status}
+        for name in figures.names(loaded.grid, True):
+            drawn(name, results)

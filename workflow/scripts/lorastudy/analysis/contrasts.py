@@ -165,7 +165,7 @@ def _alike(table, axis):
 def _along(table, line):
     """The points on a line of each method, target set and scaling: line, what they have in common, and they in order."""
     sets = ["method", "targets", "scaling"]
-    for key, group in table[line.holds(table)].groupby(sets, sort=False):
+    for key, group in table.loc[line.holds(table)].groupby(sets, sort=False):
         if len(group) > 1:
             common = dict(zip(sets, key, strict=True))
             common |= {name: group[name].iloc[0] for name in grid.AXES if group[name].nunique() == 1}
