@@ -1,7 +1,9 @@
 """What a command asks for is recognised however it is written."""
 
 import argparse
+import getpass
 import os
+import pwd
 import subprocess
 import sys
 
@@ -115,3 +117,20 @@ def test_what_a_named_profile_sets_is_not_overridden(profile):
     assert parsed("--profile", str(profile("keep-going: true"))) == [everything, "None", "4"]
     assert parsed("-j", "2") == ["None", "2", "4"]
     assert parsed("--profile", "slurm") == ["None", "20", "4"]
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_name(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    known = getpass.getuser()
+    command.name_the_user()
+    assert getpass.getuser() == known
+    assert "LOGNAME" not in os.environ
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setenv("LOGNAME", "")  # so that what is set now is undone
+    command.name_the_user()
+    assert getpass.getuser() == os.environ["LOGNAME"] == str(os.getuid())

@@ -1,6 +1,7 @@
 """What a ``snakemake`` command asks for, by the text of its arguments."""
 
 import contextlib
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ def hand_on(scripts):
     paths = [scripts, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def name_the_user():
+    """Give a user without an entry in the system's list, as in some containers, a name: Snakemake and torch ask for it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
 
 
 def normal(target):
