@@ -189,7 +189,8 @@ def _without_mark(begin):
         return "utf-32-be" if zeros[0] > zeros[3] else "utf-32-le"
     if sum(zeros) * (4 if _may_be_utf_8(begin) else 100) <= len(begin):  # a few may be in a text
         return "utf-8-sig"
-    return max(("utf-16-le", "utf-16-be"), key=lambda one: sum(map(begin.decode(one, "ignore").count, '\n\t,;|":')))
+    marks = {one: sum(map(begin.decode(one, "ignore").count, '\n\t,;|":')) for one in ("utf-16-le", "utf-16-be")}
+    return max(marks, key=marks.get) if any(marks.values()) else "utf-8-sig"
 
 
 def _may_be_utf_8(begin):
