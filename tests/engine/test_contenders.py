@@ -10,7 +10,7 @@ from lorastudy.study.settings import REPOSITORY
 def test_every_contender_trains(tmp_path):
     script = REPOSITORY / "benchmarks" / "contenders.py"
     command = [sys.executable, script, "--rehearse", "--repeats", "2", "--output", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads((tmp_path / "contenders_rehearsal.json").read_text(encoding="utf-8"))["rows"]
     ours = [row for row in rows if row["peer"] is None]

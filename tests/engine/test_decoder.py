@@ -121,5 +121,5 @@ def test_the_gpu_kernels_compute_what_plain_torch_does():
     """In Triton's interpreter, which needs no GPU; in a process of its own, because it must be chosen at import."""
     script = REPOSITORY / "tests" / "interpret_kernels.py"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
