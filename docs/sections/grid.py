@@ -9,6 +9,7 @@ from lorastudy.study import grid
 
 from sections import claims, studies
 
+EQUAL = (equivalence.EQUIVALENT, equivalence.WITHIN)
 FIGURES = {
     "r_trend": "Accuracy and F1 against r",
     "alpha_trend": "Accuracy and F1 against alpha",
@@ -172,8 +173,7 @@ def robust(name, study):
         part = accuracy[accuracy.family.eq(family)]
         lines.append(
             f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
-            f"and {part.answer.isin([equivalence.EQUIVALENT, equivalence.WITHIN]).sum()} are equal within {words.margin(margin)} by "
-            "their 95% intervals."
+            f"and {part.answer.isin(EQUAL).sum()} are equal within {words.margin(margin)} by their 95% intervals."
         )
     for family, what in (
         ("pooled_method", "LoRA minus QLoRA"),
@@ -204,6 +204,12 @@ def at_chance(cells, study):
         for (method, targets, r, alpha), count in places.items()
     )
     return f"{len(lost)} of {len(cells)} runs end no better than chance{': ' * bool(named)}{named}."
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
 
 
 def _beside(row):

@@ -21,7 +21,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_future_work_is_planned(name):
-    study = settings.load(yaml.safe_load((REPOSITORY / "examples" / name / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((REPOSITORY / "examples" / name / "config.yaml").read_text(encoding="utf-8")))
     cells = grid.cells(study.grid)
     assert len(cells) == COUNTS[name]
     linear_layers.require(architecture.named(study.model.name), cells.values())

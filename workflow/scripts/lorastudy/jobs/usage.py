@@ -31,4 +31,7 @@ def noted(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with records.replacing(path) as own:
-        own.write_text("\n".join("\t".join(row) for row in (COLUMNS, (f"{value:.2f}" for value in values))) + "\n")
+        own.write_text(
+            "\n".join("\t".join(row) for row in (COLUMNS, (f"{value:.2f}" for value in values))) + "\n",
+            encoding="utf-8",
+        )
