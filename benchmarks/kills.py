@@ -4,11 +4,13 @@
 
 Each process is ended by SIGKILL, which it cannot answer, and the next one goes on from the last checkpoint. In the end
 the predictions on the test texts and the adapters must be those of a training that nobody disturbed, bit for bit.
-Also measured: how much of the time checkpoints take. On a CPU.
+On a GPU passes are recorded as CUDA graphs where the study computes in bfloat16.
 """
 
 import argparse
 import json
+import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -24,6 +26,8 @@ from lorastudy.jobs import machine, nvidia
 from lorastudy.study import grid, records, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# a fork trains at once, but CUDA does not survive it
+CONTEXT = multiprocessing.get_context("spawn" if nvidia.gpus() else "fork")
 MICRO_BATCH_TOKENS = 256  # several micro-batches a step, so that a kill falls between them too
 
 
@@ -58,33 +62,42 @@ def arguments(place, directory, chosen, spec, minutes):
     }  # fmt: skip
 
 
-def start(directory, work):
-    """Run ``work`` in a process of its own; its number."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        directory.mkdir(exist_ok=True)
-        os.chdir(directory)
-        sink = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        work()
-        os._exit(0)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        os._exit(1)
+def start(work, place, directory, *rest):
+    """Run ``work(place, directory, *rest)`` in a process of its own, which writes to ``directory/log``."""
+    directory.mkdir(exist_ok=True)
+    child = CONTEXT.Process(target=_inside, args=(work, place, directory, *rest))
+    child.start()
+    return child
 
 
-def finished(child):
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise SystemExit("a training that was not killed failed; see the log in its directory")
+def _inside(work, place, directory, *rest):
+    os.chdir(directory)
+    sink = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    logging.basicConfig(level=logging.INFO, force=True)
+    work(place, directory, *rest)
+
+
+def finished(child, directory):
+    child.join()
+    if child.exitcode:
+        last = (directory / "log").read_text(encoding="utf-8").splitlines()[-20:]
+        raise SystemExit("\n".join(["a training that was not killed failed:", *last]))
+
+
+def size(log):
+    return log.stat().st_size if log.exists() else 0
+
+
+def until_a_step(child, log, read):
+    """Wait until a training enters a step into its log, of which the first ``read`` bytes are older."""
+    while child.is_alive() and not (size(log) > read and b" loss " in log.read_bytes()[read:]):
+        time.sleep(0.05)
 
 
 def train(place, directory, chosen, spec, minutes):
-    from lorastudy.engine import finetuning  # in the child: CUDA does not survive a fork
+    from lorastudy.engine import finetuning
 
     finetuning.main(**arguments(place, directory, chosen, spec, minutes))
 
@@ -112,35 +125,39 @@ def trial(study, kills, epochs, seed=0):
         chosen, spec = prepare(study.resolve(), place, epochs)
         whole, killed = place / "whole", place / "killed"
         begun = time.monotonic()
-        finished(start(whole, lambda: train(place, whole, chosen, spec, 1e9)))
+        finished(start(train, place, whole, chosen, spec, 1e9), whole)
         undisturbed = time.monotonic() - begun
         seconds = records.read_json(whole / "training.json")["seconds"]
         minutes = seconds / 60 / (2 * kills)
         generator, moments = random.Random(seed), []
         while len(moments) < kills:
-            child = start(killed, lambda: train(place, killed, chosen, spec, minutes))
-            # on average so long that the kills are spread over loading and training, and the training is not over too early
-            wait = generator.uniform(0.3, 1) * (undisturbed - seconds) + generator.uniform(0, seconds / kills)
-            time.sleep(wait)
-            os.kill(child, signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if status == 0:
+            begun, read = time.monotonic(), size(killed / "log")
+            child = start(train, place, killed, chosen, spec, minutes)
+            # in turn while it trains and while it loads; on average not so long that the training is over too early
+            if len(moments) % 2:
+                time.sleep(generator.uniform(0.3, 1) * (undisturbed - seconds))
+            else:
+                until_a_step(child, killed / "log", read)
+                time.sleep(generator.uniform(0, 2 * seconds / kills))
+            waited = time.monotonic() - begun
+            child.kill()
+            child.join()
+            if child.exitcode != -signal.SIGKILL:
+                finished(child, killed)
                 break  # it was over before it could be killed as often as asked
-            if status != -signal.SIGKILL:
-                raise SystemExit("the training failed; see the log in its directory")
             kept = sorted((killed / "results/checkpoints").glob("*/step*.safetensors"))
-            moments.append({"seconds": wait, "checkpoint": kept[-1].stem if kept else None})
+            moments.append({"seconds": waited, "checkpoint": kept[-1].stem if kept else None})
         if len(moments) == kills:
-            finished(start(killed, lambda: train(place, killed, chosen, spec, minutes)))
+            finished(start(train, place, killed, chosen, spec, minutes), killed)
         for directory in (whole, killed):
-            finished(start(directory, lambda d=directory: predict(place, d, chosen, spec)))
+            finished(start(predict, place, directory, chosen, spec), directory)
         record = records.read_json(killed / "training.json")
         left = [str(path) for path in killed.glob("results/checkpoints/*")]
         return {
             "kills": moments, "cell": spec["cell"], "steps": record["steps"], "resumes": record["resumes"],
             "checkpoint_every_seconds": 60 * minutes, "seconds_undisturbed": seconds,
             "undisturbed": outcome(whole), "killed": outcome(killed), "identical": outcome(whole) == outcome(killed),
-            "checkpoints_left": left,
+            "checkpoints_left": left, "recorded_passes": (whole / "log").read_text(encoding="utf-8").count("recorded a pass"),
         }  # fmt: skip
 
 
@@ -153,7 +170,8 @@ def main():
     arguments = parser.parse_args()
     result = trial(arguments.study, arguments.kills, arguments.epochs)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    records.write_json(arguments.output, result | {"machine": {"cpu": machine.cpu_name()}})
+    here = {"cpu": machine.cpu_name(), "gpus": [name for (name,) in nvidia.query("name")]}
+    records.write_json(arguments.output, result | {"machine": here})
     print(json.dumps({key: value for key, value in result.items() if key != "kills"}, indent=2))
     if len(result["kills"]) < arguments.kills:
         sys.exit(f"the training was over after {len(result['kills'])} kills; take more --epochs")
@@ -161,6 +179,6 @@ def main():
 
 
 if __name__ == "__main__":
-    if not nvidia.gpus():  # CUDA does not survive a fork; without it a process trains at once
-        import lorastudy.engine.finetuning  # noqa: F401
+    if not nvidia.gpus():
+        import lorastudy.engine.finetuning  # noqa: F401, so that a process need not
     main()

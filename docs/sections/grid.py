@@ -1,62 +1,113 @@
-"""The paper's grid on the small model."""
+"""The paper's grid on the small model: a page for each data set."""
 
 import pandas as pd
-from lorastudy.analysis import ratios
+from lorastudy.analysis import comparisons, ratios, sensitivity
+from lorastudy.analysis.claims import words
 from lorastudy.presentation.figures import panels, style
+from lorastudy.statistics import power
+from lorastudy.study import grid
 
-from sections import studies
+from sections import claims, studies
 
-NAME = "smollm2"
-VERDICTS = ("supported", "contradicted", "undecided", "not covered")
-FIGURES = {"r_trend": "Accuracy and F1 against r", "alpha_trend": "Accuracy and F1 against alpha"}
+FIGURES = {
+    "r_trend": "Accuracy and F1 against r",
+    "alpha_trend": "Accuracy and F1 against alpha",
+    "variants": "The four variants against r and alpha, side by side",
+    "lora_against_qlora": "Paired differences of LoRA and QLoRA",
+}
+OF_THE_PAPER = {
+    "figure3_alpha_all_linear": "Figure 3: scores against alpha, all linear layers",
+    "figure4_alpha_attention": "Figure 4: scores against alpha, attention",
+    "figure5_r_all_linear": "Figure 5: scores against r, all linear layers",
+    "figure6_r_attention": "Figure 6: scores against r, attention",
+    "figure7_variants": "Figure 7: the variants at r = 1 and 2",
+    "figure8_variants": "Figure 8: the variants at r = 4 and 8",
+    "figure9_variants": "Figure 9: the variants at r = 16 and 32",
+    "figure10_variants": "Figure 10: the variants at r = 64 and 128",
+    "figure11_variants": "Figure 11: the variants at r = 256 and 512",
+}
 
 
-def section():
-    """Its paragraphs, tables and figures."""
-    study = studies.settings_of(studies.HERE / NAME)
-    summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
+def page(name):
+    """Paragraphs, tables and figures of one study."""
+    study = studies.settings_of(studies.HERE / name)
+    summary, points = studies.read(name, "summary.csv"), studies.read(name, "points.csv")
     cells, points = summary[summary.kind.eq("cell")], points[points["view"].eq("configured")]
     done = cells[cells.status.eq("finished")]
-    claims, questions = (studies.read(NAME, f"paper_tables/{name}.csv") for name in ("claims", "questions"))
-    figures = FIGURES | {
-        "variants": "The four variants against r, side by side", "lora_against_qlora": "Paired differences of LoRA and QLoRA"
-    }  # fmt: skip
+    questions, found = (studies.read(name, f"paper_tables/{table}.csv") for table in ("questions", "claims"))
     processes = ratios.processes_per_gpu(done)
     return [
-        f"## {study.study.name}",
+        f"# {study.study.name}",
         f"{studies.state(cells)} {int(done.n_test.iloc[0]):,} test texts of five balanced classes, "
         f"{len(study.grid.seeds)} seeds, batches of {study.training.batch_size}, learning rate "
         f"{study.training.learning_rate:g}, on {' and '.join(done.device.unique())}. {baselines(summary, study)} {best(points)}",
-        studies.gpu(NAME)
-        + f" {processes} processes were on it at a time: times of cells are those of running side by side." * bool(processes),
+        studies.gpu(name)
+        + f" {processes} processes were on it at a time: times of cells are those of running side by side." * bool(processes)
+        + f" {studies.origin(cells)}",
+        "Every number: [`summary.csv`](summary.csv); all tables: [`paper_tables/`](paper_tables/); the whole study on one page, "
+        "to be opened from the file: [`report.html`](report.html).",
         f"Accuracy against r at {studies.line('r', study).words}, mean over the seeds with its 95% interval:",
         trend("r", points, study),
         f"Against α at {studies.line('alpha', study).words}:",
         trend("alpha", points, study),
-        *(f"![{what}]({NAME}/figures/{name}.png)" for name, what in figures.items()),
-        "### What a study asks",
+        *(f"![{what}](figures/{figure}.png)" for figure, what in FIGURES.items()),
+        "## What a study asks",
         studies.table(
             [
-                {"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found, "decided": _beside(row)}
+                {"question": row.statement, "verdict": f"**{row.verdict}**", "found": row.found, "beside": _beside(row)}
                 for row in questions[questions["view"].eq("configured")].itertuples()
             ],
             ["left"] * 4,
         ),
-        "### What the paper claims",
-        f"{counted(claims)} Its numbers are those of Llama-3-8B on Yelp reviews: another model on other texts need not have "
-        "them, and what is asked here is whether what it says about r, α, target sets and methods holds elsewhere too.",
+        "## What the paper claims",
+        f"{claims.counted(name)} [`paper_tables/claims.md`](paper_tables/claims.md) says how each was decided.",
         studies.table(
             [
                 {"section": row.section, "claim": row.statement, "verdict": f"**{row.verdict}**", "found": row.found}
-                for row in claims.itertuples()
+                for row in found.itertuples()
             ],
             ["left"] * 4,
         ),
-        "### What holds across seeds",
-        robust(studies.read(NAME, "comparisons.csv"), study),
-        f"All tables: [`{NAME}/paper_tables/`]({NAME}/paper_tables/); every number: [`{NAME}/summary.csv`]({NAME}/summary.csv); "
-        f"the whole study on one page, to be opened from the file: [`{NAME}/report.html`]({NAME}/report.html).",
+        "## What holds across seeds",
+        robust(name, study),
+        "## What the plan said, and what came out",
+        *planned(name, study, int(done.n_test.iloc[0])),
+        "## The paper's figures, repeated",
+        *(f"![{what}](figures/{figure}.png)" for figure, what in OF_THE_PAPER.items()),
     ]  # fmt: skip
+
+
+def planned(name, study, texts):
+    """Power as `check` predicted it before the run, beside what the errors that came out make of it."""
+    rows = studies.read(name, "comparisons.csv").query(
+        "metric == 'accuracy' and view == 'configured' and se_fixed >= 0"
+    )
+    seeds = len(study.grid.seeds)
+    plan = sensitivity.plan(study.grid, grid.lines(study.grid), sensitivity.default(), seeds, texts)
+    families = [family for family in sensitivity.FAMILIES if rows.family.eq(family).any()]
+    shown = []
+    for family, row in zip(families, plan, strict=True):
+        found = [comparisons.estimate_of(one) for one in rows[rows.family.eq(family)].itertuples()]
+        middle = sorted(found, key=lambda estimate: estimate.half_width())[len(found) // 2]
+        shown.append(
+            {
+                "comparison of accuracies": row.what, "tests": str(row.tests),
+                "shown, planned": _points(row.difference),
+                "shown, came out": _points(power.smallest_difference(middle, power.LEVEL / row.tests)),
+                "equal within, planned": _points(row.margin), "equal within, came out": _points(power.smallest_margin(middle)),
+            }
+        )  # fmt: skip
+    return [
+        studies.table(shown),
+        f"Points of accuracy, each with a chance of {power.POWER:.0%}: the smallest true difference that is shown after correction "
+        "for so many tests, and the smallest margin within which equal ones are shown to be. Planned: what `check` says before "
+        f"anything has run, with the variances of {sensitivity.default().source}. Came out: the comparison of middling error of each kind; "
+        "points whose runs scatter far more than the others' make it larger.",
+    ]
+
+
+def _points(fraction):
+    return f"{100 * fraction:.1f}" if fraction < power.LONGEST else "never"
 
 
 def baselines(summary, study):
@@ -97,9 +148,9 @@ def scored(point):
     return studies.interval(point) + few
 
 
-def robust(comparisons, study):
+def robust(name, study):
     """What holds across seeds, in numbers."""
-    cells = studies.read(NAME, "summary.csv").query("kind == 'cell'")
+    cells = studies.read(name, "summary.csv").query("kind == 'cell'")
     done = cells[cells.status.eq("finished")]
     scatter = done.groupby(["method", "targets", "r", "alpha"]).accuracy.agg(["std", "size"]).query("size > 1")
     worst = scatter["std"].idxmax()
@@ -109,17 +160,18 @@ def robust(comparisons, study):
         f"{style.METHODS[worst[0]]} on {style.TARGETS[worst[1]]}, by {100 * scatter['std'].max():.1f}.",
         at_chance(cells, study),
     ]
-    margin = 100 * study.statistics.equivalence_margin
-    names = {
+    margin = study.statistics.equivalence_margin
+    found = studies.read(name, "comparisons.csv")
+    families = {
         "r_step": "neighbouring values of r", "alpha_step": "neighbouring values of α", "method": "LoRA and QLoRA",
         "targets": "the two target sets",
     }  # fmt: skip
-    accuracy = comparisons[comparisons.metric.eq("accuracy") & comparisons["view"].eq("configured")]
-    for family, what in names.items():
+    accuracy = found[found.metric.eq("accuracy") & found["view"].eq("configured")]
+    for family, what in families.items():
         part = accuracy[accuracy.family.eq(family)]
         lines.append(
             f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
-            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {margin:g} points (two one-sided tests)."
+            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {words.margin(margin)} (two one-sided tests)."
         )
     for family, what in (
         ("pooled_method", "LoRA minus QLoRA"),
@@ -144,48 +196,6 @@ def at_chance(cells, study):
         for (method, targets, r, alpha), count in places.items()
     )
     return f"{len(lost)} of {len(cells)} runs end no better than chance{': ' * bool(named)}{named}."
-
-
-def headline():
-    """What the README shows of it: the ends of both trends with intervals, the verdicts, both figures."""
-    study = studies.settings_of(studies.HERE / NAME)
-    summary, points = studies.read(NAME, "summary.csv"), studies.read(NAME, "points.csv")
-    points, cells = points[points["view"].eq("configured")], summary[summary.kind.eq("cell")]
-    places = [(axis, studies.values(axis, study)[end]) for axis in ("r", "alpha") for end in (0, -1)]
-    rows = []
-    for (method, targets), part in points.groupby(["method", "targets"], sort=False):
-        row = {"": f"{style.METHODS[method]}, {style.TARGETS[targets]}"}
-        for axis, value in places:
-            found = studies.point(part, axis, value, study)
-            row[f"r = {found.r}, α = {found.alpha:g}"] = scored(found)
-        rows.append(row)
-    return [
-        f"{study.study.name}: accuracy on {int(cells.n_test.max()):,} test texts of five balanced classes, mean of "
-        f"{len(study.grid.seeds)} seeds with its 95% interval. {studies.state(cells)} {baselines(summary, study)}",
-        studies.table(rows),
-        *(f"![{what}](docs/results/{NAME}/figures/{name}.png)" for name, what in FIGURES.items()
-          if not cells.status.eq("missing").any()),
-        verdicts(),
-    ]  # fmt: skip
-
-
-def verdicts():
-    """The questions with what was found, a sentence each; and how the paper's claims came out."""
-    questions = studies.read(NAME, "paper_tables/questions.csv")
-    lines = [
-        f"- {row.statement.rstrip('.')}: **{row.verdict}**. {row.found.split(' Over ')[0].split('; ')[0].rstrip('.')}."
-        for row in questions[questions["view"].eq("configured")].itertuples()
-    ]
-    return "What this study says, with 95% intervals unless told otherwise:\n\n" + "\n".join(lines) + "\n\n" + counted(
-        studies.read(NAME, "paper_tables/claims.csv")
-    )  # fmt: skip
-
-
-def counted(claims):
-    """How many of the paper's claims came out how, those that were decided by name."""
-    counts = claims.verdict.value_counts()
-    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
-    return f"Of the paper's {len(claims)} claims, judged on these cells: {text}."
 
 
 def _beside(row):

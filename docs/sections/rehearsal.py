@@ -13,7 +13,7 @@ NAME = "llama3-8b-rehearsal"
 H100, A100 = "H100 80 GB", "A100 40 GB"
 
 
-def section():
+def page():
     """Its paragraphs and tables."""
     study = studies.settings_of(studies.HERE / NAME)
     full = studies.settings_of(studies.REPOSITORY)
@@ -32,15 +32,16 @@ def section():
         for row in done.itertuples()
     ]  # fmt: skip
     return [
-        "## Llama-3-8B's shape: the rehearsal",
+        "# Llama-3-8B's shape: the rehearsal",
         f"{study.study.name}. {len(done)} cells of one run each, one after the other on an {done.device.iloc[0]}: "
         f"{steps} steps of {study.training.batch_size} texts, where the paper's cells have {whole:,} of "
         f"{full.training.batch_size}; texts of "
         f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
         "meaningless here**; time and memory do not depend on the weights' values.",
         studies.table(measured),
-        f"Beside the paper's values: [`{NAME}/paper_tables/table1_hardware.md`]({NAME}/paper_tables/table1_hardware.md).",
-        "### The paper's study, projected",
+        "Beside the paper's values: [`table1_hardware.md`](paper_tables/table1_hardware.md) and, by method, "
+        "[`table3_memory_by_method.md`](paper_tables/table3_memory_by_method.md).",
+        "## The paper's study, projected",
         *projected(done),
     ]
 
@@ -115,14 +116,14 @@ def row_of_hours(name, hours, energy=None):
     return {"": name, **of_methods, "both": both, "energy, kWh": "–" if energy is None else f"{energy:.1f}"}
 
 
-def headline():
-    """What the README says of it."""
+def headline(results):
+    """What is said of it in short; ``results``: where its page is."""
     hours, devices = projected_hours()
     sums, stated = hours.groupby("device").hours.sum(), paper_hours(hours)
     pairs = ratios.matched(studies.read(NAME, "summary.csv").query("kind == 'cell'"), "seconds")
     slower = pairs.qlora / pairs.lora
     return (
-        f"At the shape of Llama-3-8B, from a rehearsal with random weights: the paper's {len(hours) // len(devices)} cells "
+        f"At the shape of Llama-3-8B, from [a rehearsal with random weights]({results}{NAME}/): the paper's {len(hours) // len(devices)} cells "
         f"project to {sums[H100]:.1f} GPU-hours on an {H100} and {sums[A100]:.1f} on an {A100}; its Table 1 implies "
         f"{sum(stated.values()):.0f} on the latter. QLoRA took {slower.min():.2f} to "
         f"{slower.max():.2f} times as long as LoRA in {len(pairs)} pairs of cells; in that table it takes "

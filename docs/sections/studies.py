@@ -14,12 +14,15 @@ OF_CELLS = [
     "config.yaml", "results/summary.csv", "results/points.csv", "results/comparisons.csv", "paper_tables/claims.csv",
     "paper_tables/questions.csv", "paper_tables/*.md", "figures/*.png", "report.html", "logs/gpu.csv",
 ]  # fmt: skip
+# studies of the paper's grid on real texts, each with its data set in a word or two
+NAMES = {"smollm2": "film sentences", "clothing": "clothing reviews"}
 TAKEN = {
-    "smollm2": OF_CELLS,
+    **dict.fromkeys(NAMES, OF_CELLS),
+    "smollm2-alpha": OF_CELLS,
     "smollm2-learning-rates": OF_CELLS,
     "llama3-8b-rehearsal": [
-        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/*.md",
-        "logs/benchmarks/*.tsv",
+        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/claims.csv",
+        "paper_tables/*.md", "logs/benchmarks/*.tsv", "logs/gpu.csv",
     ],
 }  # fmt: skip
 
@@ -41,6 +44,21 @@ def take(study):
             target = place / (folder if file.parent != study else "") / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+
+
+def taken():
+    """The studies that have records here, in the order of ``TAKEN``."""
+    return [name for name in TAKEN if (HERE / name / "summary.csv").exists()]
+
+
+def of_the_papers_grid():
+    """Those of them that ran the paper's grid."""
+    return [name for name in taken() if name in NAMES]
+
+
+def short(name):
+    """What a study of the paper's grid is called in a heading."""
+    return f"SmolLM2, {NAMES[name]}"
 
 
 def read(name, file):
@@ -99,6 +117,13 @@ def state(cells):
     return f"**The grid is not complete yet.** {len(cells)} cells: {text}. What follows is of the finished ones alone."
 
 
+def origin(cells):
+    """The commit that made the cells, and whether its files were changed."""
+    made = cells.dropna(subset=["git_commit"])
+    commits = " and ".join(commit[:7] for commit in dict.fromkeys(made.git_commit))
+    return f"Commit {commits}, {'changed files among its own' if made.git_dirty.astype(bool).any() else 'nothing changed'}."
+
+
 def gpu(name):
     """How long a study took on its GPU and how busy that was."""
     file = HERE / name / "gpu.csv"
@@ -114,5 +139,5 @@ def gpu(name):
     return (
         f"Data, model, baselines and all cells took {minutes:.1f} minutes on one GPU{stopped}, and "
         f"{watts.mean() * minutes / 60_000:.3f} kWh. It was computing {busy.mean():.0f}% of that time ({len(samples)} "
-        f"readings of `nvidia-smi`, in [`{name}/gpu.csv`]({name}/gpu.csv))."
+        f"readings of `nvidia-smi`, in [`gpu.csv`](gpu.csv))."
     )

@@ -211,6 +211,27 @@ def test_a_partitioned_gpu_is_its_instances(nvidia_smi, monkeypatch, allowed, ex
     assert [(gpu.name, gpu.memory_mb) for gpu in nvidia.gpus()] == [(name, sizes[name]) for name in expected]
 
 
+def test_a_whole_gpu_is_asked_about_once(nvidia_smi):
+    """``nvidia-smi`` takes a good part of a second where jobs begin one after another."""
+    nvidia_smi(LISTED, **{f"{ALL},mig.mode.current": "0, GPU-aa, 40960, Disabled\\n1, GPU-bb, 40960, [N/A]\\n"})
+    assert nvidia.gpus() == [nvidia.Gpu("GPU-aa", 40960), nvidia.Gpu("GPU-bb", 40960)]
+
+
+def test_a_gpu_that_says_it_is_partitioned_is_its_instances(nvidia_smi):
+    nvidia_smi(LISTED, **{f"{ALL},mig.mode.current": "0, GPU-aa, [N/A], Enabled\\n1, GPU-bb, 40960, Disabled\\n"})
+    assert [gpu.name for gpu in nvidia.gpus()] == ["MIG-11", "MIG-22", "GPU-bb"]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_version_of_the_driver(nvidia_smi, monkeypatch, tmp_path, shown):
+    monkeypatch.setattr(nvidia, "LOADED", tmp_path / "version")
+    assert nvidia.driver() is None
+    nvidia_smi(driver_version="580.1.2\\n")
+    if shown:
+        (tmp_path / "version").write_text("580.3.4\n", encoding="utf-8")
+    assert nvidia.driver() == ("580.3.4" if shown else "580.1.2")
+
+
 def modes(directory):
     return {oct(path.stat().st_mode & 0o7777) for path in directory.iterdir()}
 

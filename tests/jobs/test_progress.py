@@ -107,7 +107,7 @@ def test_the_time_left_by_hand():
 
 
 def test_the_time_left_counts_whole_jobs(study):
-    """Snakemake's benchmarks of a cell's two jobs: 130 s and 20 s, of which training and evaluation are 610 s of another machine."""
+    """What a cell's two jobs took: 130 s and 20 s, of which training and evaluation are 610 s of another machine."""
     place = Path("logs", "benchmarks")
     place.mkdir()
     for step, seconds in (("finetune", "130.5"), ("evaluate", "20.0")):

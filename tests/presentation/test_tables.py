@@ -76,6 +76,21 @@ def test_table3_every_digit(results, parameters, tmp_path):
     assert total.to_dict() == pytest.approx(parts.to_dict())
 
 
+@pytest.mark.parametrize(
+    ("name", "known"), [("meta-llama/Meta-Llama-3-8B", True), ("llama-3-8b", True), ("tiny", False)]
+)
+def test_table3_has_what_cells_of_the_papers_shape_measured(parameters, tmp_path, name, known):
+    """8.0 and 20.0 GiB are the peaks of tests/synthetic.py; the formats are bfloat16."""
+    study = synthetic.config(model__name=name, grid__lines={"r": {"r": [8, 512], "alpha_ratio": 2}})
+    synthetic.write(tmp_path, study)
+    frame, shown, _ = write("table3_memory_by_method", synthetic.gather(tmp_path), parameters, tmp_path)
+    measured = frame[frame.component.eq("total")].set_index("type").measured
+    expected = {"LoRA (FP16)": 20.0, "QLoRA (NF4)": 8.0} if known else {}
+    assert measured.dropna().to_dict() == expected
+    assert ("with random weights" in shown) == (name == "llama-3-8b")
+    assert ("nothing yet" in shown) != known
+
+
 def test_table4_every_count_and_percentage_from_the_built_model(results, parameters, tmp_path):
     frame, markdown, _ = write("table4_trainable_parameters", results, parameters, tmp_path)
     stated = frame[frame.paper.notna()]

@@ -92,3 +92,31 @@ def test_weights_have_the_permissions_of_other_files(tmp_path, mask):
     finally:
         os.umask(before)
     assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.fixture
+def code(pipeline, monkeypatch):
+    """Function that writes the library's only module and returns what a process that begins now says of the code."""
+    monkeypatch.setenv(records.FINGERPRINT, "")
+
+    def fingerprint(source):
+        (records.LIBRARY / "module.py").write_text(source, encoding="utf-8")
+        records.code_fingerprint.cache_clear()
+        return records.code_fingerprint()
+
+    yield fingerprint
+    records.code_fingerprint.cache_clear()
+
+
+def test_the_code_is_known_by_what_it_does(code):
+    first = code("def double(x):\n    return 2 * x\n")
+    assert code('def double(x):\n    """Twice."""\n    # as said\n    return 2*x\n') == first
+    assert code("def double(x):\n    return 3 * x\n") != first
+
+
+def test_a_job_takes_over_what_is_known_of_the_same_code(code, monkeypatch):
+    code("x = 1\n")
+    text = os.environ[records.FINGERPRINT].partition(" ")[0]
+    monkeypatch.setenv(records.FINGERPRINT, f"{text} known")
+    assert code("x = 1\n") == "known"
+    assert code("x = 2\n") != "known"

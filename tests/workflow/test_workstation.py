@@ -19,9 +19,12 @@ def test_cells_share_the_gpus_of_a_machine(copy_study, snakemake):
     )
     for cell in CELLS:
         assert pd.read_parquet(cells / cell / "predictions.parquet").equals(before[cell])
-        for step in ("finetune", "evaluate"):
-            log = (copy_study / "logs" / "cells" / f"{cell}.{step}.log").read_text(encoding="utf-8")
-            assert re.search(r"computing on GPU [01], a share of \d+ of 8192 MB", log)
+        logs = {
+            step: (copy_study / "logs" / "cells" / f"{cell}.{step}.log").read_text(encoding="utf-8")
+            for step in ("finetune", "evaluate")
+        }
+        assert re.search(r"computing on GPU [01], a share of \d+ of 8192 MB", logs["finetune"])
+        assert "GPU" not in logs["evaluate"]  # predicted by the job that trained it
     assert not (copy_study / "results" / "leases").exists()
     assert not (copy_study / "results" / "checkpoints").exists()
 

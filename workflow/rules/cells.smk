@@ -12,8 +12,6 @@ rule finetune_cell:
         record="results/cells/{cell}/training.json",
     log:
         "logs/cells/{cell}.finetune.log",
-    benchmark:
-        "logs/benchmarks/{cell}.finetune.tsv"
     conda:
         "../../envs/train.yaml"
     resources:
@@ -42,8 +40,6 @@ rule evaluate_cell:
         metrics="results/cells/{cell}/metrics.json",
     log:
         "logs/cells/{cell}.evaluate.log",
-    benchmark:
-        "logs/benchmarks/{cell}.evaluate.tsv"
     # a study that is interrupted has finished cells then, and not a grid of adapters that nothing is known about
     priority: 1
     conda:

@@ -92,6 +92,7 @@ onstart:
         checked(STUDY_LEASE.acquire, False)
         atexit.register(STUDY_LEASE.release)
         CONFIGURED.remember()
+        records.code_fingerprint()  # jobs inherit it
     if workflow.executor_plugin.name == "slurm":
         before_slurm()
 

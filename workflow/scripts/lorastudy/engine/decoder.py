@@ -4,7 +4,7 @@ What the layers of transformers and PEFT compute, carried out with less traffic 
 the same input are one matrix product; all adapters on that input share one product for their first factor, and their
 second factors are added by the matrix product itself; elementwise work is fused (``kernels``); of a layer no more is
 kept than its backward pass cannot cheaply compute again; 4-bit weights are expanded once for each use, into one
-buffer; the last layer computes all but keys and values for the last token of each text alone, since nothing else
+of two buffers; the last layer computes all but keys and values for the last token of each text alone, since nothing else
 reaches the classification head. Unsloth and LoRAFusion fuse LoRA in the same spirit. Relatives (``families.FUSED``) have
 biases, norms of heads, windows or layers without positions besides.
 
@@ -123,12 +123,16 @@ class Layer:
         self.turned = Heads(layer.self_attn, self.queries, self.keys)
         self.input_norm, self.inner_norm = layer.input_layernorm, layer.post_attention_layernorm
         if last:
-            self.query, self.key_value = Stack([q], scratch), Stack([k, v], scratch)
+            self.query, self.key_value = Stack([q], scratch, 0), Stack([k, v], scratch, 0)
             self.attention_parameters = [*self.query.parameters, *self.key_value.parameters]
         else:
-            self.projections = Stack([q, k, v], scratch)
+            self.projections = Stack([q, k, v], scratch, 0)
             self.attention_parameters = self.projections.parameters
-        self.out, self.gate_up, self.down = (Stack(group, scratch) for group in ([o], [gate, up], [down]))
+        self.out, self.gate_up, self.down = (
+            Stack([o], scratch, 1),
+            Stack([gate, up], scratch, 0),
+            Stack([down], scratch, 1),
+        )
         self.feed_parameters = [*self.out.parameters, *self.gate_up.parameters, *self.down.parameters]
 
     def stacks(self):
@@ -162,7 +166,7 @@ class Decoder:
         self.checkpointed_layers = 0
         *like, last = (layer.stacks() for layer in self.layers)
         groups = [list(group) for group in zip(*like)] + [[stack] for stack in last]
-        self.rounded = Rounded(groups, model.embed_tokens.weight.dtype)
+        self.scratch, self.rounded = scratch, Rounded(groups, model.embed_tokens.weight.dtype)
         self.dtype = model.embed_tokens.weight.dtype
         stacks = self.layers[0].stacks()
         self.weights_of_a_layer = sum(outputs * inputs for outputs, inputs in (stack.shape for stack in stacks))
@@ -171,6 +175,7 @@ class Decoder:
     def __call__(self, pack):
         """Normalised hidden state of the last token of each text of a ``batching.Pack``, shape (texts, width)."""
         self.rounded.refresh()
+        self.scratch.begin()
         hidden = self.model.embed_tokens(pack.input_ids[0])
         rows = self._rows(pack, hidden)
 

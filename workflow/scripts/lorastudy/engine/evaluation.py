@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import torch
-from scipy.special import softmax as normalised
 
 from lorastudy.engine import batching, model, training
 from lorastudy.inputs import base_model, data
@@ -141,4 +140,7 @@ def _over_packs(texts, tokens_a_pack, compute):
 
 
 def softmax(scores):
-    return normalised(np.asarray(scores, dtype=np.float64), axis=1)
+    """Probabilities of rows of scores, float64."""
+    scores = np.asarray(scores, dtype=np.float64)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lorastudy.engine import evaluation, model, parallel, training
+from lorastudy.engine import deferred, evaluation, model, parallel, training
 from lorastudy.engine.checkpoints import Checkpoints
 from lorastudy.inputs import base_model, data, origins
 from lorastudy.jobs import machine, outputs, predicted, staging
 from lorastudy.study import grid, measurements, records, settings
 
 
+@deferred.compilation()
 def main(base, card, train, adapter, log, record, spec, execution, threads, held=None):
     """Arguments are the rule's files and settings; ``spec`` is everything that defines the cell's result.
 

@@ -117,7 +117,9 @@ class Recorder:
     """Records what functions start on a GPU; all recordings compute in the same memory, one at a time."""
 
     def __init__(self, device):
-        self.device, self.stream, self.pool = device, torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        # before what is done beside a pass: the expansion of weights to come (``projections.Scratch``)
+        self.device, self.stream = device, torch.cuda.Stream(device, priority=-1)
+        self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, function):
         """``Recording`` of ``function``, which is also called once without, since kernels are compiled and buffers made at

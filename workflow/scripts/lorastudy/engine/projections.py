@@ -1,5 +1,7 @@
 """The linear layers of a decoder that read the same input, with their adapters: one product forward, one backward."""
 
+from contextlib import contextmanager
+
 import torch
 from bitsandbytes.functional import dequantize_4bit
 
@@ -21,6 +23,7 @@ class Stack:
     Args:
         modules: ``torch.nn.Linear`` or bitsandbytes' ``Linear4bit``, plain or inside PEFT's LoRA layer.
         scratch: where 4-bit weights are expanded, shared by all stacks.
+        slot: 0 or 1, which of its buffers; stacks that follow each other take turns.
 
     Attributes:
         adapters: for each, its columns of the output and its columns of the inner values.
@@ -29,14 +32,14 @@ class Stack:
         masks: the adapters' ``dropout.Dropout``; empty without dropout.
     """
 
-    def __init__(self, modules, scratch):
+    def __init__(self, modules, scratch, slot):
         linears = [getattr(module, "base_layer", module) for module in modules]
-        self.scratch, self.layers = scratch, len(modules)
+        self.scratch, self.slot, self.layers = scratch, slot, len(modules)
         self.shape = (sum(linear.out_features for linear in linears), linears[0].in_features)
         self.quantized = None
         if type(linears[0]).__name__ == "Linear4bit":
             self.quantized = Quantized([linear.weight for linear in linears])
-            scratch.reserve(self.shape, linears[0].weight)
+            scratch.reserve(self, linears[0].weight)
         else:
             self.stacked = _stacked([linear.weight for linear in linears])
         biases = [linear.bias.data for linear in linears if linear.bias is not None]
@@ -60,7 +63,7 @@ class Stack:
 
     def weight(self):
         """All weights, shape (sum of outputs, inputs); valid until any stack is asked again."""
-        return self.stacked if self.quantized is None else self.quantized.expand(self.scratch.take(self.shape))
+        return self.stacked if self.quantized is None else self.scratch.expanded(self)
 
     def down(self, dtype):
         """First factors of all adapters below each other, shape (sum of ranks, inputs)."""
@@ -175,20 +178,85 @@ class Stack:
 
 
 class Scratch:
-    """A buffer for expanded weights: as large as the largest stack, used by one product at a time."""
+    """Two buffers for expanded weights, each as large as the largest stack that uses it.
+
+    While a pass is recorded, the weights that come next are expanded beside a product and what follows it, on a stream
+    that gives way to theirs: expansion waits for memory, a product for the matrix units. What comes next is known from the
+    pass before, which took the same stacks in the same order.
+    """
 
     def __init__(self):
-        self.elements, self.buffer, self.like = 0, None, None
+        self.elements, self.buffers, self.like, self.side = [0, 0], None, None, None
+        self.order, self.taken = [], []
+        self.held, self.coming = [None, None], [None, None]
 
-    def reserve(self, shape, packed):
-        self.elements = max(self.elements, shape[0] * shape[1])
+    def reserve(self, stack, packed):
+        outputs, inputs = stack.shape
+        self.elements[stack.slot] = max(self.elements[stack.slot], outputs * inputs)
         self.like = packed
 
-    def take(self, shape):
-        if self.buffer is None or self.buffer.device != self.like.device:
+    def begin(self):
+        """A pass begins: nothing is taken over from the last but its order."""
+        self.order, self.taken = self.taken, []
+        self.held, self.coming = [None, None], [None, None]
+
+    def expanded(self, stack):
+        """A stack's weights, valid until the next is asked for."""
+        out, slot = self.buffer(stack), stack.slot
+        if self.coming[slot] is not None:
+            torch.cuda.current_stream(out.device).wait_event(self.coming[slot])
+            self.coming[slot] = None
+        if self.held[slot] is not stack:
+            stack.quantized.expand(out)
+            self.held[slot] = stack
+        self.taken.append(stack)
+        if self.ahead() and (following := self.following()) is not None:
+            self.expand_beside(following)
+        return out
+
+    def ahead(self):
+        """Whether to expand ahead. Where the host starts each kernel, two streams cost it more than they save."""
+        return self.like.is_cuda and torch.cuda.is_current_stream_capturing()
+
+    def following(self):
+        """The stack that will be asked for next, if its buffer is free to be filled; else None."""
+        count = len(self.taken)
+        if self.taken != self.order[:count] or count == len(self.order):
+            return None
+        following = self.order[count]
+        return following if following.slot != self.taken[-1].slot else None
+
+    def expand_beside(self, stack):
+        out = self.buffer(stack)
+        if self.held[stack.slot] is stack:
+            return
+        self.held[stack.slot] = stack
+        with self.beside(out.device) as side:
+            stack.quantized.expand(out)
+            self.coming[stack.slot] = side and side.record_event()
+
+    @contextmanager
+    def beside(self, device):
+        """Another stream, which has waited for the products so far; on a CPU none."""
+        if device.type != "cuda":
+            yield None
+            return
+        if self.side is None:
+            self.side = torch.cuda.Stream(device)
+        self.side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self.side):
+            yield self.side
+
+    def buffer(self, stack):
+        """Where a stack's weights go."""
+        if self.buffers is None or self.buffers[0].device != self.like.device:
             with torch.inference_mode(False):  # so that training may use what an evaluation made
-                self.buffer = torch.empty(self.elements, dtype=self.like.quant_state.dtype, device=self.like.device)
-        return self.buffer[: shape[0] * shape[1]].view(shape)
+                self.buffers = [
+                    torch.empty(elements, dtype=self.like.quant_state.dtype, device=self.like.device)
+                    for elements in self.elements
+                ]
+        outputs, inputs = stack.shape
+        return self.buffers[stack.slot][: outputs * inputs].view(stack.shape)
 
 
 class Quantized:

@@ -24,7 +24,7 @@ def hardware():
             "device": properties.name,
             "device_memory_gib": round(properties.total_memory / 2**30, 1),
             "cuda": torch.version.cuda,
-            "driver": next((driver for (driver,) in nvidia.query("driver_version", gpu=0)), None),
+            "driver": nvidia.driver(),
             **machine,
         }
     return {"device": cpu_name(), "device_memory_gib": None, "cuda": None, "driver": None, **machine}

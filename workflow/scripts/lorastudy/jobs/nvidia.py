@@ -3,11 +3,14 @@
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 PART_MB = 1024  # what a GPU is shared in
 PRETENDED = "LORASTUDY_PRETENDED_GPUS"  # for tests: megabytes of each pretended GPU, for instance 8192,8192
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+LOADED = Path("/sys/module/nvidia/version")  # of the driver, where the system shows it
 TIMEOUT = 60  # seconds that nvidia-smi may take
 
 _GPU = re.compile(r"GPU \d+: .*UUID: (?P<name>GPU-[^)]+)\)")  # lines of nvidia-smi -L
@@ -30,7 +33,9 @@ def gpus():
     """The GPUs that this process may use, in the driver's order; empty if there are none."""
     if pretended := os.environ.get(PRETENDED):
         return [Gpu(str(index), int(size)) for index, size in enumerate(pretended.split(","))]
-    instances = _instances()
+    fields = ("index", "uuid", "memory.total")
+    known = query(*fields, "mig.mode.current") or [[*row, "unknown"] for row in query(*fields)]
+    instances = _instances() if any(mode not in (None, "Disabled") for *_, mode in known) else {}
     allowed = os.environ.get(VISIBLE)
     names = None if allowed is None else [name for name in map(str.strip, allowed.split(",")) if name]
 
@@ -38,7 +43,7 @@ def gpus():
         return names is None or index in names or any(own.startswith(tuple(names)) for own in names_of_it)
 
     found = []
-    for index, uuid, size in query("index", "uuid", "memory.total"):
+    for index, uuid, size, _ in known:
         if uuid in instances:
             found += [gpu for gpu in instances[uuid] if visible(index, uuid, gpu.name)]
         elif visible(index, uuid):
@@ -67,6 +72,13 @@ def number(said):
     """What ``query`` found in a field of a number; None for words, of which drivers have many (``ERR!``, ``Unknown Error``)."""
     found = re.match(r"\d+(\.\d+)?", said or "")
     return float(found[0]) if found else None
+
+
+def driver():
+    """Version of the driver; None where nothing says it."""
+    with suppress(OSError):
+        return LOADED.read_text(encoding="utf-8").strip()
+    return next((version for (version,) in query("driver_version", gpu=0)), None)
 
 
 def machine_memory_mb():

@@ -124,7 +124,7 @@ def _finished(name, measured, trained):
 
 
 def _job_seconds(name):
-    """Wall time of a cell's jobs by Snakemake's benchmarks, whose first column it is; None without them."""
+    """Wall time of a cell's jobs by what they took (``usage``), whose first column it is; None without them."""
     files = [Path("logs", "benchmarks", f"{name}.{step}.tsv") for step in ("finetune", "evaluate")]
     rows = [path.read_text(encoding="utf-8").splitlines()[1:] for path in files if path.exists()]
     found = [float(row[-1].split("\t")[0]) for row in rows if row]

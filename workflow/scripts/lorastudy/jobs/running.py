@@ -2,29 +2,30 @@
 
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from lorastudy.jobs import attempts, devices, lease, logs
+from lorastudy.jobs import attempts, devices, lease, logs, usage
 
 
 @contextmanager
-def of_cell(step, cell, logfile, gpu_memory_mb, gpus=1):
+def of_cell(step, cell, logfile, gpu_memory_mb=None, gpus=1):
     """A job that writes files of a cell, and is alone in that. The value is the lease.
 
     Args:
         step: ``finetune`` or ``evaluate``.
         cell: id of the cell.
         logfile: the rule's log.
-        gpu_memory_mb: share of a GPU that it needs where no scheduler gives it one.
+        gpu_memory_mb: share of a GPU that it needs where no scheduler gives it one; without it none is taken.
         gpus: that it computes on together, with such a share of each.
     """
     with (
         lease.held(cell) as held,  # first, because the log is the other job's until it ends
         logs.to_file(logfile),
-        devices.claimed(gpu_memory_mb, count=gpus),
+        nullcontext() if gpu_memory_mb is None else devices.claimed(gpu_memory_mb, count=gpus),
         kernels_kept(),
         attempts.noted(f"{step}.{cell}", logfile),
+        usage.noted(f"logs/benchmarks/{cell}.{step}.tsv"),
     ):
         yield held
 

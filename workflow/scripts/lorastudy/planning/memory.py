@@ -109,9 +109,9 @@ class Shape:
     def evaluating(self, size):
         return self.passing(size) + size * (self.queries + 2 * self.keys)
 
-    def largest_stack(self):
-        """Weights of the largest group of linear layers that are expanded from NF4 at once: gate and up."""
-        return self.hidden * max(2 * self.inner, self.queries + 2 * self.keys)
+    def expanded(self):
+        """Weights of the two groups of linear layers that are expanded from NF4 at a time: gate and up, and down."""
+        return self.hidden * (max(2 * self.inner, self.queries + 2 * self.keys) + max(self.inner, self.queries))
 
     def beside_tokens(self, cell, targets):
         return 0
@@ -153,7 +153,7 @@ class Plain:
 
     evaluating = passing
 
-    def largest_stack(self):
+    def expanded(self):
         return max(linear.inputs * linear.outputs for linear in self.decoder.linears)
 
     def beside_tokens(self, cell, targets):
@@ -280,7 +280,7 @@ def training(
             (MOMENTS[optimizer] + (12 if cell.method == "adalora" else 0)) * trainable
         ),  # scores of the ranks
         activations=int(activations),
-        dequantization=shape.largest_stack() * size if quantized else 0,
+        dequantization=shape.expanded() * size if quantized else 0,
         workspace=int(tokens * (again + shape.passing(size)) + size * shape.beside_tokens(cell, targets)),
     )
 
@@ -313,7 +313,7 @@ def evaluation(architecture, classes, cell, tokens, *, dtype="bfloat16", head="p
         gradients=0,
         optimizer=0,
         activations=0,
-        dequantization=shape.largest_stack() * size if quantized else 0,
+        dequantization=shape.expanded() * size if quantized else 0,
         workspace=int(tokens * shape.evaluating(size) + size * shape.beside_tokens(cell, targets)),
     )
 

@@ -27,6 +27,7 @@ PACKAGES = (
     "scikit-learn",
     "snakemake",
 )
+FINGERPRINT = "LORASTUDY_CODE"  # hash of the sources and fingerprint of the code, once a process has found it
 GIT_VARIABLES = {  # by which git finds a repository, its files and its objects (git(1), "The Git Repository")
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -160,10 +161,26 @@ def _version(package):
 
 @cache
 def code_fingerprint():
-    """Hash of what this library does. Comments, docstrings and layout do not enter it, so that editing them reruns nothing."""
+    """Hash of what this library does. Comments, docstrings and layout do not enter it, so that editing them reruns nothing.
+
+    It takes as long as a job's other work, so the jobs are handed Snakemake's, with the text that it is of.
+    """
+    sources = {path.relative_to(LIBRARY): path.read_bytes() for path in sorted(LIBRARY.rglob("*.py"))}
+    text = hashlib.sha256(
+        b"".join(b"%s\n%d\n%s" % (bytes(path), len(source), source) for path, source in sources.items())
+    )
+    known, _, fingerprint = os.environ.get(FINGERPRINT, "").partition(" ")
+    if known != text.hexdigest():
+        fingerprint = _meaning(sources)
+        os.environ[FINGERPRINT] = f"{text.hexdigest()} {fingerprint}"
+    return fingerprint
+
+
+def _meaning(sources):
+    """Hash of what Python sources do, of relative path → contents."""
     digest = hashlib.sha256()
-    for path in sorted(LIBRARY.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, source in sources.items():
+        tree = ast.parse(source)
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if (
@@ -173,7 +190,7 @@ def code_fingerprint():
                 and isinstance(body[0].value, ast.Constant)
             ):
                 node.body = body[1:]
-        digest.update(f"{path.relative_to(LIBRARY)}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{path}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -29,6 +29,7 @@ TABLES = {
     "controls": controls.controls,
     "cost": study.costs,
     "claims": study.claims,
+    "one_seed": study.one_seed,
     "questions": study.questions,
     "assumptions": study.assumptions,
 }
@@ -37,7 +38,7 @@ WITHOUT_RESULTS = (
     "table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters", "assumptions",
 )  # fmt: skip
 OF_CONTROLS = ("controls",)  # that only a study with one has
-OF_PAPER = ("claims",)  # that a study which is not about the paper has nothing for
+OF_PAPER = ("claims", "one_seed")  # that a study which is not about the paper has nothing for
 
 
 def names(with_paper, methods):

@@ -83,9 +83,10 @@ def by_method(inputs):
     )
     if frame.measured.isna().all():
         shown = shown.drop(columns="measured")
-        measured = f"nothing yet, since no all-linear cell at r = {paper.MEMORY_RANK} of {PAPER_MODEL} has run"
+        measured = f"nothing yet, since no all-linear cell at r = {paper.MEMORY_RANK} of {PAPER_MODEL}'s shape has run"
     else:
-        measured = f"peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch"
+        weights = "" if inputs.model == PAPER_MODEL else ", with random weights, whose values memory does not depend on"
+        measured = f"peak of the cells at r = {paper.MEMORY_RANK}, at their own micro-batch{weights}"
     notes = [
         f"GiB, all-linear at r = {paper.MEMORY_RANK}, {parameters:,} trainable parameters. Reproduced: the paper's "
         "convention (8e9 weights; no activations, no quantization constants, the embedding quantized).",
@@ -140,8 +141,8 @@ def _micro_batch(inputs):
 
 
 def _measured(inputs, method, dtype):
-    """Mean peak of the cells that Table 3 is about; NaN unless the study runs the paper's model in that format."""
-    if inputs.model != PAPER_MODEL or inputs.results.settings["model"]["dtype"] != dtype:
+    """Mean peak of the cells that Table 3 is about; NaN unless the study runs a model of its shape in that format."""
+    if inputs.model not in (PAPER_MODEL, architecture.PAPER) or inputs.results.settings["model"]["dtype"] != dtype:
         return np.nan
     cells = inputs.results.cells
     cells = cells[

@@ -4,6 +4,7 @@ import pandas as pd
 
 from lorastudy.analysis import cost, scatter
 from lorastudy.analysis.claims import judging, verdicts
+from lorastudy.analysis.claims import one_seed as of_seed
 from lorastudy.analysis.claims import questions as ask
 from lorastudy.presentation.tables import footnotes
 from lorastudy.presentation.tables.formatting import p_value, significant, whole
@@ -31,6 +32,41 @@ def claims(inputs):
         "a p hold after Holm's correction for all claims too (last column).",
     ]
     return Table("What the data says about the paper's claims.", frame, shown, notes, ("", *WORDS))
+
+
+def one_seed(inputs):
+    """How often the paper's claims come out where one seed is read by itself, beside the verdicts on all of them."""
+    margin = inputs.results.settings["statistics"]["equivalence_margin"]
+    readings = of_seed.readings(inputs.results.summary, margin, inputs.directory)
+    judged = judging.table(inputs.results, inputs.directory)
+    frame = pd.concat(
+        [
+            judged[["claim", "section", "statement"]],
+            of_seed.counts(readings).reset_index(drop=True),
+            readings.reset_index(drop=True).add_prefix("seed_"),
+            judged[["verdict"]],
+        ],
+        axis=1,
+    )
+    shown = pd.DataFrame(
+        {
+            "": [str(number) for number in range(1, 1 + len(frame))],
+            "section": frame.section,
+            "the paper says": frame.statement,
+            "comes out": of_seed.shares(readings),
+            "with the seeds": [", ".join(str(seed) for seed in readings if row[seed] is True) or "–"
+                               for _, row in readings.iterrows()],
+            "verdict": frame.verdict,
+        }
+    )  # fmt: skip
+    notes = [
+        "Comes out: the numbers of one seed, without intervals, are as the claim says: a lead is one above 0, and two are the "
+        f"same within {100 * margin:g} points; a run at chance is a number like others. Verdict: that of all seeds, with intervals.",
+        of_seed.sentence(readings, dict(zip(frame.claim, frame.verdict))),
+        footnotes.study(inputs),
+    ]
+    words = ("", "section", "the paper says", "with the seeds", "verdict")
+    return Table("What one seed would have said about the paper's claims.", frame, shown, notes, words)
 
 
 def questions(inputs):
