@@ -136,7 +136,7 @@ def test_snakemakes_report_does_not_replace_the_studys(copy_study, snakemake):
 def test_as_a_module_it_says_that_it_must_be_cloned(tmp_path, rename):
     for name in ("config.yaml", "reviews.csv"):
         shutil.copy(REPOSITORY / ".test" / name, tmp_path / name)
-    module = f'module study:\n    snakefile: "{REPOSITORY}/Snakefile"\n    config: config\n'
+    module = f"module study:\n    snakefile: {str(REPOSITORY / 'Snakefile')!r}\n    config: config\n"
     text = f'configfile: "config.yaml"\n{module}use rule * from study{rename}\n'
     (tmp_path / "Snakefile").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "-n"]
