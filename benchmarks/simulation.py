@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
-from lorastudy.analysis import collapse, comparisons, summary
+from lorastudy.analysis import collapse, comparisons, scatter, summary
 from lorastudy.study import grid, settings
 from scipy.special import ndtri
 
@@ -114,7 +114,8 @@ class Study:
         """What the pipeline makes of it; permutation tests, which decide nothing, are left out.
 
         Returns:
-            (``summary.Results`` with the comparisons, their contrasts at the configured learning rate).
+            (``summary.Results`` with the comparisons, their contrasts at the configured learning rate, the
+            ``scatter.Scatter`` behind them).
         """
         of = self.world.settings()
         with (
@@ -127,7 +128,8 @@ class Study:
             )
         blocks = {name: of.block(name) for name in ("study", "grid", "statistics", "training", "data")}
         found = summary.Results(self.summary, None, made, None, {}, (), blocks)
-        return found, measure.call_args_list[0].args[0]
+        wanted, table, *_ = measure.call_args_list[0].args
+        return found, wanted, scatter.fit(table, self.scores)
 
     def with_seeds(self, seeds):
         """The same study as it was when only these seeds had run."""

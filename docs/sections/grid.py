@@ -4,11 +4,12 @@ import pandas as pd
 from lorastudy.analysis import comparisons, ratios, sensitivity
 from lorastudy.analysis.claims import words
 from lorastudy.presentation.figures import panels, style
-from lorastudy.statistics import power
+from lorastudy.statistics import equivalence, paired, power
 from lorastudy.study import grid
 
 from sections import claims, studies
 
+EQUAL = (equivalence.EQUIVALENT, equivalence.WITHIN)
 FIGURES = {
     "r_trend": "Accuracy and F1 against r",
     "alpha_trend": "Accuracy and F1 against alpha",
@@ -79,16 +80,17 @@ def page(name):
 
 def planned(name, study, texts):
     """Power as `check` predicted it before the run, beside what the errors that came out make of it."""
-    rows = studies.read(name, "comparisons.csv").query(
-        "metric == 'accuracy' and view == 'configured' and se_fixed >= 0"
-    )
+    rows = studies.read(name, "comparisons.csv").query("metric == 'accuracy' and view == 'configured'")
     seeds = len(study.grid.seeds)
     plan = sensitivity.plan(study.grid, grid.lines(study.grid), sensitivity.default(), seeds, texts)
     families = [family for family in sensitivity.FAMILIES if rows.family.eq(family).any()]
     shown = []
     for family, row in zip(families, plan, strict=True):
-        found = [comparisons.estimate_of(one) for one in rows[rows.family.eq(family)].itertuples()]
-        middle = sorted(found, key=lambda estimate: estimate.half_width())[len(found) // 2]
+        known = rows[rows.family.eq(family) & rows.low.notna()]
+        found = sorted(map(comparisons.estimate_of, known.itertuples()), key=paired.Estimate.half_width)
+        if not found:
+            continue
+        middle = found[len(found) // 2]
         shown.append(
             {
                 "comparison of accuracies": row.what, "tests": str(row.tests),
@@ -171,7 +173,7 @@ def robust(name, study):
         part = accuracy[accuracy.family.eq(family)]
         lines.append(
             f"Of {len(part)} pairs of {what}, all else equal, {part.p_holm.lt(0.05).sum()} differ after Holm's correction, "
-            f"and {part.p_equivalent.lt(0.05).sum()} are equal within {words.margin(margin)} (two one-sided tests)."
+            f"and {part.answer.isin(EQUAL).sum()} are equal within {words.margin(margin)} by their 95% intervals."
         )
     for family, what in (
         ("pooled_method", "LoRA minus QLoRA"),
@@ -181,10 +183,16 @@ def robust(name, study):
             sign = 1 if (row.a, row.b) in {("lora", "qlora"), ("all-linear", "attention")} else -1
             low, high = sorted((sign * row.low, sign * row.high))
             lines.append(
-                f"{what}, over {row.units:.0f} matched pairs: {100 * sign * row.difference:+.1f} points "
+                f"{what}, over {row.units:.0f} matched pairs{_without(row)}: {100 * sign * row.difference:+.1f} points "
                 f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
             )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
 
 
 def at_chance(cells, study):
@@ -196,6 +204,12 @@ def at_chance(cells, study):
         for (method, targets, r, alpha), count in places.items()
     )
     return f"{len(lost)} of {len(cells)} runs end no better than chance{': ' * bool(named)}{named}."
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
 
 
 def _beside(row):

@@ -251,6 +251,9 @@ def test_texts_that_belong_together_are_compared_by_their_groups(several, tmp_pa
     rows = grouped.comparisons
     row = rows[rows.family.eq("targets") & rows.metric.eq("nll") & rows.a.eq("qlora_all-linear_r8_a16")].iloc[0]
     assert row.n == 60
+    assert row.test == "t over seeds and groups of texts, variance over seeds shared over the grid"
+    assert rows.test.dropna().str.contains("groups of texts").all()
+    assert not alone.comparisons.test.dropna().str.contains("groups").any()
     values = []
     for seed in (0, 1, 2):
         tables = [predictions(directory, f"qlora_{name}_r8_a16_s{seed}") for name in ("all-linear", "attention")]

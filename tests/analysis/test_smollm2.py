@@ -1,9 +1,10 @@
-"""The verdicts on the committed records of SmolLM2 (docs/results/smollm2-earlier-grid), 156 runs of which 3 ended at chance.
+"""The verdicts on the committed records of SmolLM2: of the paper's grid (docs/results/smollm2), and of an earlier one, along
+whose r alpha stayed at 32 (docs/results/smollm2-earlier-grid), each of 156 runs, of which 13 and 3 ended at chance.
 
 The records hold the accuracy of every run, and of every comparison the standard errors that the texts make; what each
 run said of each text they do not. So what the seeds make of a comparison is computed here from the runs' accuracies as
-for any study, and what the texts make of it is taken from the records, where the three runs at chance are still counted
-in: on the wide side.
+for any study, and what the texts make of it is taken from the records. There the averages hold points that scatter for
+themselves, in the earlier ones the three runs at chance too: on the wide side.
 """
 
 import math
@@ -19,33 +20,48 @@ from lorastudy.statistics import equivalence, paired, permutation
 from lorastudy.study import grid, settings
 from lorastudy.study.settings import REPOSITORY
 
-RECORDS = REPOSITORY / "docs" / "results" / "smollm2-earlier-grid"
+RESULTS = REPOSITORY / "docs" / "results"
+EARLIER, PAPER = RESULTS / "smollm2-earlier-grid", RESULTS / "smollm2"
 MARGIN = 0.01
 
 
-@pytest.fixture(scope="module")
-def cells():
-    found = pd.read_csv(RECORDS / "summary.csv", dtype={"r": "Int64", "seed": "Int64"}).assign(chance=0.2)
+def cells_of(records):
+    found = pd.read_csv(records / "summary.csv", dtype={"r": "Int64", "seed": "Int64"}).assign(chance=0.2)
     found.loc[collapse.find(found), "status"] = collapse.COLLAPSED
     return found[found.kind.eq("cell")]
 
 
 @pytest.fixture(scope="module")
+def cells():
+    return cells_of(EARLIER)
+
+
+@pytest.fixture(scope="module")
 def measured(cells):
+    return averages(EARLIER, cells)
+
+
+@pytest.fixture(scope="module")
+def papers():
+    return averages(PAPER, cells_of(PAPER))
+
+
+def averages(records, cells):
     """Family → what was measured of each of its averages over the grid: ``verdicts.Measured``."""
-    study = settings.load(yaml.safe_load((RECORDS / "config.yaml").read_text(encoding="utf-8")))
+    study = settings.load(yaml.safe_load((records / "config.yaml").read_text(encoding="utf-8")))
     table = contrasts.points(cells)
     accuracy = {row.id: np.array([row.accuracy]) for row in cells.itertuples()}
     of_runs = scatter.fit(table, accuracy)
-    rows = pd.read_csv(RECORDS / "comparisons.csv").query("metric == 'accuracy'").set_index(["family", "a", "b"])
+    rows = pd.read_csv(records / "comparisons.csv").query("metric == 'accuracy'").set_index(["family", "a", "b"])
     found = {}
     for contrast in contrasts.build(table, grid.lines(study.grid), []):
         if not contrast.family.startswith("pooled_") or contrast.family.endswith("_trend"):
             continue
-        units, seeds = contrasts.complete(contrast.members())
+        units, seeds = contrasts.complete(contrast.members(of_runs))
         texts = rows.loc[(contrast.family, contrast.a, contrast.b)]
         value = np.mean([sum(weight * accuracy[runs[seed]][0] for weight, runs in unit) for unit in units for seed in seeds])  # fmt: skip
         row = SimpleNamespace(a=contrast.a, b=contrast.b, difference=value, units=len(units), seeds=len(seeds),
+                              left_out=of_runs.left_out(contrast.units, units),
                               p_permutation=comparisons._permutation(units, seeds, accuracy))  # fmt: skip
         known = of_runs.variance(units, seeds)
         errors = (texts.se_texts, math.sqrt(known[0]), texts.se_fixed) if known else None
@@ -100,13 +116,13 @@ def test_alpha_512_is_below_32_in_every_run(cells):
 
 
 @pytest.mark.parametrize(
-    ("family", "units", "expected"),
-    [("pooled_method", 23, [1.21, 0.40, 2.02]), ("pooled_targets", 24, [1.21, 0.07, 2.35])],
+    ("family", "expected"), [("pooled_method", [1.31, 0.36, 2.25]), ("pooled_targets", [1.13, 0.23, 2.04])]
 )
-def test_methods_and_targets_are_known_to_a_point_and_a_half(measured, family, units, expected):
+def test_methods_and_targets_are_known_to_a_point_and_a_half(measured, family, expected):
     """LoRA ahead of QLoRA and all linear layers of attention: shown, and whether by as much as the margin is not."""
     (one,) = measured[family]
-    assert one.row.units == units
+    assert one.row.units == 20
+    assert one.row.left_out == ["r=16 alpha=128", "r=16 alpha=256", "r=16 alpha=512"]
     assert points(one) == pytest.approx(expected, abs=0.01)
     assert one.estimate.half_width() < 0.015
     assert one.estimate.p_value() < 0.05
@@ -118,3 +134,25 @@ def test_each_agrees_with_the_permutation_within_seeds(measured):
     assert len(known) == 1 + 1 + 21 + 15
     for one in known:
         assert (one.estimate.p_value() < 0.05) == (one.row.p_permutation < 0.05), one.row
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"), [("pooled_method", [1.13, 0.21, 2.06]), ("pooled_targets", [1.36, 0.93, 1.78])]
+)
+def test_one_run_that_half_failed_does_not_undecide_the_papers_grid(papers, family, expected):
+    """QLoRA on all linear layers at r = 128, seed 1, reached 0.37: with its point the methods differ by 1.3 [-0.1, 2.8]."""
+    (one,) = papers[family]
+    assert (one.row.units, one.row.left_out) == (20, ["r=128 alpha=256", "r=256 alpha=512", "r=512 alpha=1024"])
+    assert points(one) == pytest.approx(expected, abs=0.01)
+    assert one.row.p_permutation < 0.001
+
+
+def test_what_the_papers_grid_shows_the_permutation_shows(papers):
+    """Two more it shows alone: it takes runs of a seed as so many events, and what a seed does to a point is one."""
+    known = [one for family in papers.values() for one in family if one.estimate is not None]
+    shown = [one for one in known if one.estimate.p_value() < 0.05]
+    assert len(known) == 1 + 1 + 36 + 6
+    assert len(shown) == 1 + 1 + 20 + 3
+    assert all(one.row.p_permutation < 0.05 for one in shown)
+    alone = [one.row for one in known if one not in shown and one.row.p_permutation < 0.05]
+    assert {(row.a, row.b) for row in alone} == {("r=32", "r=16"), ("alpha=64", "alpha=16")}

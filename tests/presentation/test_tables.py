@@ -330,6 +330,18 @@ def test_a_grid_without_a_line_of_alpha_says_so(tmp_path, parameters):
     assert "No line of this study" in latex
 
 
+def test_a_pair_with_too_few_seeds_in_common_has_no_interval(parameters, tmp_path):
+    """At r = 64 one seed of three learned with both methods: the table has its difference, and the other pairs' tests."""
+    study = synthetic.config(line__r=[1, 2, 4, 8, 16, 32, 64], grid__seeds=[0, 1, 2])
+    synthetic.write(tmp_path / "study", study, lambda cell: 0.15 if cell.r == 64 and cell.seed else 0.65)
+    frame, markdown, _ = write(
+        "results_3_3_lora_against_qlora", synthetic.gather(tmp_path / "study"), parameters, tmp_path
+    )
+    pair = frame[frame.r.eq(64) & frame.targets.eq("attention")].iloc[0]
+    assert pair.reason.startswith("1 seed in common") and np.isnan(pair.low)
+    assert "p (Holm): t over seeds and texts, variance over seeds shared over the grid, corrected" in markdown
+
+
 def test_pairs_of_the_methods(results, parameters, tmp_path):
     frame, markdown, _ = write("results_3_3_lora_against_qlora", results, parameters, tmp_path)
     assert len(frame) == 10 + 1

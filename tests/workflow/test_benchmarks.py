@@ -25,13 +25,19 @@ def test_submission_is_measured_and_nothing_is_left_behind(tmp_path):
 
 
 def test_coverage_counts_studies_of_every_kind():
-    worlds = ("claims flat", "more seeds, flat", "rare failure")
+    worlds = ("claims flat", "more seeds, flat", "rare failure", "one seed")
     counts = {name: coverage.run(name, 1, 3) for name in worlds}
     assert all(found["studies",] == 1 for found in counts.values())
     page = coverage.page(counts)
-    assert [line for line in page.splitlines() if line.startswith("## ")] == [f"## {name}" for name in worlds]
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## In short",
+        *(f"## {name}" for name in worlds),
+    ]
     # of all of one study: the error is that of two of three, sqrt(2 / 27)
     assert "| pooled_method | cells | 1 | 100.0 ± 27.2 | 0.0 ± 27.2 |" in page
+    # 20 pairs of single runs: about these runs, and no more often right about all runs
+    right, as_if = (counts["one seed"]["held", "method", about, "part"] for about in ("runs", coverage.AS_IF))
+    assert counts["one seed"]["held", "method", coverage.AS_IF, "whole"] == 20 and as_if < right
 
 
 def test_standard_errors_of_shares_are_those_over_studies():
@@ -40,6 +46,17 @@ def test_standard_errors_of_shares_are_those_over_studies():
     for found in ([True, False], [True, True], [True, False, False, False]):
         coverage.tally(counts, ("held",), np.array(found))
     assert coverage.share(counts, ("held",), 3) == f"50.0 ± {100 * np.sqrt(2) / 8:.1f}"
+
+
+def test_the_page_begins_with_all_worlds_together():
+    """Those with three seeds and more, by whether all of their runs learn: the same three studies are 4 of 8 intervals."""
+    worlds = {name: Counter({("studies",): 3}) for name in ("flat", "margin", "unstable", "one seed")}
+    for name, counts in worlds.items():
+        for found in ([True, False], [True, True], [True, False, False, False]):
+            coverage.tally(counts, ("held", "r_pair", "cells"), np.array(found) | (name == "unstable"))
+    short = coverage.page(worlds).split("## flat")[0]
+    half, all_held = f"50.0 ± {100 * np.sqrt(2 * 2) / 16:.1f}", f"100.0 ± {100 * np.sqrt(4 / 5**3):.1f}"
+    assert f"| r_pair | {half} | – | {all_held} | – |" in short
 
 
 def test_an_answer_turns_into_its_opposite_only_if_it_was_right():
@@ -54,8 +71,8 @@ def test_trends_of_two_sets_have_a_truth_of_their_own():
     """Where one set alone falls with r, its trend is not that of the others, though their ends are called alike."""
     world = coverage.World("one set falls", lambda cell: 0.6 - 0.01 * (cell.targets == "attention") * np.log2(cell.r), coverage.SLICES)  # fmt: skip
     study = coverage.simulation.draw(np.random.default_rng(0), world)
-    results, wanted = study.results()
+    results, wanted, of_runs = study.results()
     rows = results.comparisons[results.comparisons.family.eq("r_trend")].reset_index(drop=True)
-    truth = coverage.true_differences(rows, wanted, study)
+    truth, _ = coverage.true_differences(rows, wanted, of_runs, study)
     assert truth[rows.targets.eq("attention")] == pytest.approx(-0.06)
     assert truth[rows.targets.eq("all-linear")] == pytest.approx(0.0)

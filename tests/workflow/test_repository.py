@@ -103,23 +103,63 @@ def test_the_readmes_numbers_are_those_of_the_demos_record():
     ) in readme
 
 
-def test_the_readmes_speeds_are_those_of_the_benchmarks_record():
-    """Its table of the H100: tokens a second, times the padded user code of the same method, peak memory."""
-    record = read_json(next((REPOSITORY / "benchmarks" / "results").glob("throughput_nvidia-h100-*.json")))
-    rows = {row["name"]: row for row in record["rows"]}
-    names = {
-        "LoRA, micro-batches of 8,192 tokens": "lora, 8192 tokens, 140 texts a step",
-        "QLoRA, the same": "qlora, 8192 tokens, 140 texts a step",
-        "LoRA, as lean as it goes": "LoRA r = 8 within 16 GiB",
-        "QLoRA, as lean as it goes": "QLoRA r = 8 within 6 GB",
-    }
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for label, name in names.items():
-        ours, users = rows[name], rows[f"{rows[name]['method']}, padded to 512"]
-        ratio = ours["samples_per_second"] / users["samples_per_second"]
-        assert (
-            f"| {label} | {ours['tokens_per_second']:,.0f} | {ratio:.1f} times | {ours['peak_allocated_gib']:.1f} GiB |"
-        ) in readme
+def turns(setting, dropout, peer=None):
+    """Rows of benchmarks/contenders.py, LoRA's and QLoRA's."""
+    rows = read_json(REPOSITORY / "benchmarks" / "results" / "contenders.json")["rows"]
+    return [
+        next(
+            row
+            for row in rows
+            if row["setting"].startswith(setting)
+            and (row["method"], row["dropout"], row["peer"]) == (method, dropout, peer)
+        )
+        for method in ("lora", "qlora")
+    ]
+
+
+def test_the_readmes_speeds_are_those_of_the_benchmarks_records():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for label, rows in (
+        ("dropout 0.05", turns("The paper's", 0.05)),
+        ("packed, in the same loop", turns("The paper's", 0.05, "Liger")),
+        ("512 tokens a step, no dropout", turns("16 texts, peers", 0.0)),
+        ("packed, in the same loop", turns("16 texts, peers", 0.0, "Liger")),
+        ("48 texts, no dropout", turns("8,192 tokens:", 0.0)),
+    ):
+        lora, qlora = (row["tokens_per_second"] for row in rows)
+        assert f"{label} | {lora:,.0f} | {qlora:,.0f} | {lora / qlora:.2f} |" in text
+    seconds = {row["key"]: row["seconds_a_step"] for row in paper_code()["rows"]}
+    tokens = 8 * paper_code()["setting"]["mean_tokens"]
+    lora, qlora = seconds["lora_bfloat16"], seconds["qlora_prepared"]
+    assert f"reconstructed | {tokens / lora:,.0f} | {tokens / qlora:,.0f} | {qlora / lora:.2f} |" in text
+
+
+def paper_code():
+    return read_json(REPOSITORY / "benchmarks" / "results" / "paper_code.json")
+
+
+def test_the_turns_in_the_documents_are_those_of_the_benchmarks_record():
+    """docs/performance.md: medians and ranges, QLoRA's time over LoRA's, and the paper's own code beside them."""
+    text = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    for label, rows in (
+        ("dropout 0.05", turns("The paper's", 0.05)),
+        ("Liger and PEFT", turns("The paper's", 0.05, "Liger")),
+        ("512 tokens", turns("16 texts, peers", 0.0)),
+        ("Liger and PEFT", turns("16 texts, peers", 0.0, "Liger")),
+        ("four models in memory", turns("16 texts:", 0.0)),
+        ("dropout 0.05", turns("16 texts:", 0.05)),
+        ("a step", turns("8,192 tokens:", 0.0)),
+        ("dropout 0.05", turns("8,192 tokens, dropout", 0.05)),
+    ):
+        shown = [f"{row['tokens_per_second']:,.0f} ({row['lowest']:,.0f} to {row['highest']:,.0f})" for row in rows]
+        times = rows[0]["tokens_per_second"] / rows[1]["tokens_per_second"]
+        assert f"{label} | {shown[0]} | {shown[1]} | {times:.2f} |" in text
+    ours = [row["tokens_a_step"] / row["tokens_per_second"] for row in turns("The paper's", 0.05)]
+    theirs = {row["key"]: row["seconds_a_step"] for row in paper_code()["rows"]}
+    theirs = [theirs["lora_bfloat16"], theirs["qlora_prepared"]]
+    assert "{:.3f} s for LoRA and {:.3f} s for QLoRA".format(*ours) in text
+    assert "takes {:.2f} and {:.2f} s".format(*theirs) in text
+    assert "{:.1f} and {:.1f} times as long".format(*(a / b for a, b in zip(theirs, ours))) in text
 
 
 def test_the_speeds_in_the_documents_are_those_of_the_benchmarks_record():

@@ -3,6 +3,7 @@
 import sys
 
 from lorastudy.analysis import comparisons, scatter, sensitivity, summary, tuning
+from lorastudy.analysis.claims.rows import SCOPES
 from lorastudy.jobs import attempts, logs
 from lorastudy.planning import check, memory, resources
 from lorastudy.statistics import power
@@ -204,11 +205,11 @@ def all_specs(study, cells):
 
 def power_table(plan, seeds, texts, margin):
     title = f"What {seeds} seed{'s' * (seeds > 1)} and {texts} can tell"
-    table = new_table(title, ["comparison of accuracies"], ["tests", "differs by", "equal within"])
+    table = new_table(title, ["comparison of accuracies", "about"], ["tests", "differs by", "equal within"])
     for row in plan:
         wide = row.margin > margin
         table.add_row(
-            row.what, str(row.tests), points_text(row.difference), f"[yellow]{points_text(row.margin)}[/]" * wide or points_text(row.margin)
+            row.what, SCOPES[row.test], str(row.tests), points_text(row.difference), f"[yellow]{points_text(row.margin)}[/]" * wide or points_text(row.margin)
         )  # fmt: skip
     table.caption = (
         f"Points of accuracy: the smallest true difference that is shown after correction for so many tests, and the smallest margin "
@@ -226,8 +227,9 @@ def power_notes(plan, seeds, variances):
     yield f"Chance as large as in {variances.source}; runs that fail to learn are apart from it."
     if seeds < scatter.SEEDS:
         yield (
-            f"With fewer than {scatter.SEEDS} seeds all of it is about these runs: what other seeds would change is unknown. "
-            f"`grid.seeds: {list(range(scatter.SEEDS))}` makes it about the methods."
+            f"With fewer than {scatter.SEEDS} seeds nothing is about runs at large: what other seeds would change is unknown. An "
+            "average says more than one pair (what matched pairs differ by is in it), and so may need a larger difference. "
+            f"`grid.seeds: {list(range(scatter.SEEDS))}` makes all of it about runs at large."
         )
 
 

@@ -68,21 +68,20 @@ class Share:
 def shares(cells, axis):
     """The ``Share`` of each value of a column of the summary (``alpha``, ``r``, ``method``, ``targets``)."""
     ran = cells[cells.status.isin([*RAN, "diverged"])]
-    lost = ran[~ran.status.eq("finished")]
-    return [_share(f"{axis} = {value:g}" if axis in ("r", "alpha") else value, ran, lost, ran[axis].eq(value))
-            for value in sorted(ran[axis].unique())]  # fmt: skip
+    runs = list(zip(ran[axis], ran.seed, ran.status.ne("finished")))
+    values = sorted({value for value, _, _ in runs})
+    return [_share(f"{axis} = {value:g}" if axis in ("r", "alpha") else value, value, runs) for value in values]
 
 
-def _share(name, ran, lost, here):
-    mine = lost[here[lost.index]]
-    rest = lost[~here[lost.index]]
-    low, high = proportions.wilson(len(mine), int(here.sum()))
-    sides = [(part, ran[side]) for part, side in ((mine, here), (rest, ~here))]
-    p, p_seeds = (
-        proportions.fisher(*(count(frame) for side in sides for frame in side))
-        for count in (len, lambda frame: frame.seed.nunique())
-    )
-    return Share(name, len(mine), int(here.sum()), low, high, tuple(sorted(set(mine.seed))), p, p_seeds)
+def _share(name, value, runs):
+    """The ``Share`` of a value, from (value, seed, whether it is lost) of all runs."""
+    sides = [[run[1:] for run in runs if (run[0] == value) == here] for here in (True, False)]
+    lost = [[seed for seed, gone in side if gone] for side in sides]
+    counts = [count for gone, side in zip(lost, sides) for count in (len(gone), len(side))]
+    of_seeds = [count for gone, side in zip(lost, sides) for count in (len(set(gone)), len({seed for seed, _ in side}))]
+    low, high = proportions.wilson(*counts[:2])
+    seeds = tuple(sorted(set(lost[0])))
+    return Share(name, *counts[:2], low, high, seeds, proportions.fisher(*counts), proportions.fisher(*of_seeds))
 
 
 def sentence(share):

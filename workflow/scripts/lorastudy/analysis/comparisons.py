@@ -25,13 +25,18 @@ TESTS = {
     "units": "t over matched pairs and texts, of these seeds",
     "texts": "t over texts, of these runs",
 }
-AT_LARGE = (TESTS["shared"], TESTS["own"])  # about runs with any seed
+# the same where groups of texts that belong together are the sample
+OF_GROUPS = {test: test.replace("texts", "groups of texts") for test in TESTS.values()}
+AT_LARGE = tuple(
+    form for name in ("shared", "own") for form in (TESTS[name], OF_GROUPS[TESTS[name]])
+)  # runs with any seed
 # of two, the quantile of t is 12.7 and the spread itself is known to within a factor of 30: no interval worth a number
 PAIRS = 3
 COLUMNS = [
     "view", "family", "group", "line", "metric", "a", "b", "a_value", "b_value", *tuning.POINT, "difference", "low", "high",
     "se_texts", "se_runs", "se_fixed", "df_runs", "p", "test", "p_holm", "p_permutation", "mcnemar", "margin",
-    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
+    "p_equivalent", "answer", "smallest_margin", "reason", "collapsed", "left_out",
+    "difference_all", "only_a", "only_b", "bootstrap_low", "bootstrap_high", "n",
     "seeds", "units",
 ]  # fmt: skip
 
@@ -62,7 +67,8 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
         one of them alone got right, ``mcnemar`` is McNemar's mid-p, and ``bootstrap_low`` and ``bootstrap_high`` are
         the paired bootstrap's interval. ``units`` is the number of differences (or lines) that a pooled comparison
         averages. ``reason`` says why a row has a difference alone. All are over the runs that learned; ``collapsed``
-        counts those at chance, and ``difference_all`` is the difference with them.
+        counts those at chance, ``left_out`` names the points whose runs scatter far more than the others' and that an
+        average or trend over the grid goes without, and ``difference_all`` is the difference with both.
     """
     scores = read(summary, study_directory)
     baselines = list(summary.id[summary.kind.eq("baseline") & summary.status.eq("finished")])
@@ -78,7 +84,9 @@ def build(summary, lines, statistics, study_directory=".", claims=True):
         table = contrasts.points(summary[summary.kind.eq("cell")])
         crossed = measure(measuring.crossing(table), table, scores, statistics, ("r", "alpha", "learning_rate"))
         parts.append(crossed.assign(view=tuning.CONFIGURED))
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    made = pd.concat(parts, ignore_index=True)[COLUMNS]
+    texts = summary.n_test.max()  # as predicted; fewer make a sample where they are in groups
+    return made.assign(test=made.test.where(made.n.eq(texts) | made.test.isna(), made.test.map(OF_GROUPS)))
 
 
 def measure(wanted, table, scores, statistics, point=("r", "alpha")):
@@ -152,25 +160,26 @@ def compare(contrast, metric, scores, of_runs, statistics):
         of_runs: ``scatter.Scatter`` of that metric, None with few seeds.
         statistics: the configuration's block of that name.
     """
-    units, seeds = contrasts.complete(contrast.members())
+    units, seeds = contrasts.complete(contrast.members(of_runs))
     if not units:
         return None
     differences = _differences(units, seeds, scores) - np.float32(contrast.offset)
+    (a, a_value), (b, b_value) = contrast.ends(units)
     row = {
         "family": contrast.family,
         "group": contrast.group,
         "line": contrast.line,
         "metric": metric,
-        "a": contrast.a,
-        "b": contrast.b,
-        "a_value": contrast.a_value,
-        "b_value": contrast.b_value,
+        "a": a,
+        "b": b,
+        "a_value": a_value,
+        "b_value": b_value,
         **contrast.common,
         "difference": float(differences.mean(dtype=float)),
         "n": differences.shape[2],
         "seeds": len(seeds),
         "units": len(units),
-        **_with_collapsed(contrast, scores),
+        **_with_all(contrast, units, of_runs, scores),
     }
     estimate, test = estimated(differences, units, seeds, of_runs, binary=metric in IN_POINTS)
     if estimate is None:
@@ -201,7 +210,10 @@ def estimated(differences, units, seeds, of_runs, binary):
         return paired.estimate(differences.mean(axis=(0, 1))[None], single), TESTS["texts"]
     known = of_runs.variance(units, seeds)
     if known is None:
-        return None, f"{len(seeds)} seeds in common, and runs that do not scatter like the others need {scatter.SEEDS}"
+        return (
+            None,
+            f"{len(seeds)} seed{'s' * (len(seeds) != 1)} in common, and runs that do not scatter like the others need {scatter.SEEDS}",
+        )
     variance, df = known
     found = paired.estimate(differences.mean(axis=1), single)
     test = TESTS["own" if of_runs.is_alone(units) else "shared"]
@@ -232,19 +244,19 @@ def described(estimate, margin):
     }
 
 
-def _with_collapsed(contrast, scores):
-    """The difference over all runs, of which some collapsed, and how many did; nothing if none."""
-    units = contrast.members()
-    lost = {run for unit in units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
-    if not lost:
+def _with_all(contrast, units, of_runs, scores):
+    """What is not in the difference, runs at chance and unstable points, and the difference with them; nothing if none."""
+    lost = {run for unit in contrast.units for _, runs in unit for run in getattr(runs, "collapsed", {}).values()}
+    left = of_runs.left_out(contrast.units, units) if of_runs is not None and contrast.of_grid else []
+    if not lost and not left:
         return {}
-
-    def mean(runs):
-        every = [*runs.values(), *getattr(runs, "collapsed", {}).values()]
-        return np.mean([scores[run].mean(dtype=float) for run in every])
-
-    whole = [sum(weight * mean(runs) for weight, runs in unit) for unit in units if all(len(runs) for _, runs in unit)]
-    return {"collapsed": len(lost), "difference_all": float(np.mean(whole)) - contrast.offset}
+    whole = [
+        sum(weight * np.mean([scores[run].mean(dtype=float) for run in ids]) for weight, ids in unit)
+        for unit in contrast.whole()
+    ]
+    found = {"difference_all": float(np.mean(whole)) - contrast.offset if whole else np.nan}
+    found |= {"collapsed": len(lost)} if lost else {}
+    return found | ({"left_out": ", ".join(left)} if left else {})
 
 
 def estimate_of(row):

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,8 @@ class Contrast:
         line: name of the grid's line that both are on; empty if that is not what was asked.
         common: the columns of ``tuning.POINT`` that all of it has in common.
         offset: a number that is subtracted, where b is that number and no result.
+        of_grid: whether it is about the grid as a whole, not about the points that it names: an average, or a trend.
+            Then points that scatter far more than the others have no part in it (``scatter.Scatter.alike``).
     """
 
     family: str
@@ -47,10 +50,54 @@ class Contrast:
     line: str = ""
     common: dict = field(default_factory=dict)
     offset: float = 0.0
+    of_grid: bool = False
 
-    def members(self):
-        """The units as they are averaged: lists of (weight, seed → id). Those of trends are lines, set up here."""
-        return trend_units(self.units) if self.family.endswith("_trend") else self.units
+    def members(self, of_runs=None):
+        """The units as they are averaged: lists of (weight, seed → id). Those of trends are lines, set up here.
+
+        Args:
+            of_runs: ``scatter.Scatter``; with it, only what an average or trend over the grid is made of.
+        """
+        keeps = of_runs is not None and self.of_grid
+        if self.family.endswith("_trend"):
+            lines = [[[member] for member in line] for line in self.units]
+            lines = [of_runs.alike(line) for line in lines] if keeps else lines
+            units = trend_units([[member for (member,) in line] for line in lines])
+            return of_runs.alike(units) if keeps else units
+        return of_runs.alike(self.units) if keeps else self.units
+
+    def whole(self):
+        """The units over all runs that there are, those at chance among them: lists of (weight, ids)."""
+        units = [
+            [(weight, [*runs.values(), *getattr(runs, "collapsed", {}).values()]) for weight, runs in unit]
+            for unit in self.units
+        ]
+        if not self.family.endswith("_trend"):
+            return [unit for unit in units if all(ids for _, ids in unit)]
+        lines = [[(x, ids) for x, ids in line if ids] for line in units]
+        return [
+            [(weight, ids) for weight, (_, ids) in zip(paired.trend_weights([x for x, _ in line]), line)]
+            for line in lines
+            if len(line) > 1
+        ]
+
+    def ends(self, units):
+        """Name and value of a and of b. A trend goes as far as its ``units`` do, whose lines may end apart: "r=64 to 512".
+
+        Args:
+            units: of ``members``.
+        """
+        if not self.family.endswith("_trend"):
+            return (self.a, self.a_value), (self.b, self.b_value)
+        axis = self.family.split("_")[-2]
+        at = {id(runs): 2**x for line in self.units for x, runs in line}
+        found = []
+        for end in (max, min):
+            values = sorted({end(at[id(runs)] for _, runs in unit) for unit in units})
+            name = " to ".join(dict.fromkeys(f"{value:g}" for value in (values[0], values[-1])))
+            value = float(f"{end(values):.9g}")  # a power of 2 of a logarithm
+            found.append((f"{axis}={name}", int(value) if axis == "r" else value))
+        return found
 
 
 class Runs(dict):
@@ -66,19 +113,33 @@ def points(cells):
         data frame with ``tuning.POINT``, ``learning_rate``, ``point`` (the cells' id without the seed) and ``runs``
         (``Runs``), in the order of the grid.
     """
-    rows = []
-    for key, group in cells.groupby([*tuning.POINT, "learning_rate"], sort=False):
-        rows.append(dict(zip([*tuning.POINT, "learning_rate"], key, strict=True)) | _point(group))
-    return pd.DataFrame(rows, columns=[*tuning.POINT, "learning_rate", "point", "runs"])
+    names = [*tuning.POINT, "learning_rate"]
+    together = _together(cells[[*names, "id", "seed", "status"]], names)
+    rows = [dict(zip(names, key, strict=True)) | _point(group) for key, group in together]
+    return pd.DataFrame(rows, columns=[*names, "point", "runs"])
 
 
 def _point(group):
     """Name and runs of a point, or method and runs of a control, from its rows of the summary."""
-    first = group.iloc[0]
-    learned, lost = (group[group.status.eq(status)] for status in ("finished", collapse.COLLAPSED))
-    runs = Runs(zip(learned.seed, learned.id))
-    runs.collapsed = dict(zip(lost.seed, lost.id))
+    first = group[0]
+    learned, lost = (
+        {row.seed: row.id for row in group if row.status == status} for status in ("finished", collapse.COLLAPSED)
+    )
+    runs = Runs(learned)
+    runs.collapsed = lost
     return {"method": first.method, "point": first.id.removesuffix(f"_s{first.seed}"), "runs": runs}
+
+
+def _rows(table):
+    return list(table.itertuples(index=False))
+
+
+def _together(table, names):
+    """The rows that agree in these columns: (their values, rows), in the order of the first of each."""
+    found = {}
+    for row in _rows(table):
+        found.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+    return list(found.items())
 
 
 def build(table, lines, baselines):
@@ -105,20 +166,19 @@ def build(table, lines, baselines):
         ]
         found += _trends(axis, members)
         found += _pooled(axis, [pair for _, pair in pairs], f"pooled_{axis}_pair")
-    for (r, alpha, scaling), group in table.groupby(["r", "alpha", "scaling"], sort=False):
+    for (r, alpha, scaling), members in _together(table, ["r", "alpha", "scaling"]):
         common = {"r": r, "alpha": alpha, "scaling": scaling}
-        members = [row for _, row in group.iterrows()]
         found += [
             _pair("set_pair", "point", common, b, a, group=f"r={r} alpha={alpha:g} {scaling}")
             for a, b in itertools.combinations(members, 2)
         ]
     for baseline in baselines:
         of_baseline = as_baseline(baseline)
-        for _, row in table.iterrows():
-            common = {name: row[name] for name in tuning.POINT}
+        for row in _rows(table):
+            common = {name: getattr(row, name) for name in tuning.POINT}
             found.append(_pair("baseline", "point", common, row, of_baseline))
-        for method, group in table.groupby("method", sort=False):
-            units = [[(1, row.runs), (-1, of_baseline.runs)] for _, row in group.iterrows()]
+        for (method,), group in _together(table, ["method"]):
+            units = [[(1, row.runs), (-1, of_baseline.runs)] for row in group]
             found.append(
                 Contrast("pooled_baseline", method, baseline, method, baseline, units, common={"method": method})
             )
@@ -127,7 +187,7 @@ def build(table, lines, baselines):
 
 def controls(rows):
     """Controls as ``points`` has the grid's, from their rows of the summary."""
-    return [_point(group) for _, group in rows.groupby("method", sort=False)]
+    return [_point(group) for _, group in _together(rows, ["method"])]
 
 
 def against(table, found):
@@ -139,14 +199,14 @@ def against(table, found):
     """
     made = []
     for control in found:
-        for _, row in table.iterrows():
-            common = {name: row[name] for name in tuning.POINT}
+        for row in _rows(table):
+            common = {name: getattr(row, name) for name in tuning.POINT}
             units = [[(1, row.runs), (-1, control["runs"])]]
             made.append(
                 Contrast("control", row.point, control["method"], row.method, control["method"], units, common=common)
             )
-        for method, group in table.groupby("method", sort=False):
-            units = [[(1, row.runs), (-1, control["runs"])] for _, row in group.iterrows()]
+        for (method,), group in _together(table, ["method"]):
+            units = [[(1, row.runs), (-1, control["runs"])] for row in group]
             names = method, control["method"]
             made.append(Contrast("pooled_control", *names, *names, units, common={"method": method}))
     return made
@@ -155,22 +215,22 @@ def against(table, found):
 def _alike(table, axis):
     """Points that differ in ``axis`` (a key of ``ORDER``) alone: what they have in common, and they in order."""
     others = [name for name in tuning.POINT if name != axis]
-    for key, group in table.groupby(others, sort=False):
+    for key, group in _together(table, others):
         if len(group) > 1:
-            order = {name: index for index, name in enumerate(dict.fromkeys((*ORDER[axis], *group[axis])))}
-            ordered = group.iloc[group[axis].map(order).argsort(kind="stable")]
-            yield dict(zip(others, key, strict=True)), [row for _, row in ordered.iterrows()]
+            order = list(dict.fromkeys((*ORDER[axis], *(getattr(row, axis) for row in group))))
+            ordered = sorted(group, key=lambda row: order.index(getattr(row, axis)))
+            yield dict(zip(others, key, strict=True)), ordered
 
 
 def _along(table, line):
     """The points on a line of each method, target set and scaling: line, what they have in common, and they in order."""
     sets = ["method", "targets", "scaling"]
-    for key, group in table.loc[line.holds(table)].groupby(sets, sort=False):
+    for key, group in _together(table[line.holds(table)], sets):
         if len(group) > 1:
             common = dict(zip(sets, key, strict=True))
-            common |= {name: group[name].iloc[0] for name in grid.AXES if group[name].nunique() == 1}
-            ordered = group.iloc[group[line.varies].argsort(kind="stable")]
-            yield line, common, [row for _, row in ordered.iterrows()]
+            held = {name: {getattr(row, name) for row in group} for name in grid.AXES}
+            common |= {name: next(iter(values)) for name, values in held.items() if len(values) == 1}
+            yield line, common, sorted(group, key=lambda row: getattr(row, line.varies))
 
 
 def _pairs(members, common):
@@ -179,16 +239,17 @@ def _pairs(members, common):
 
 def _pair(family, axis, common, a, b, group="", line=""):
     units = [[(1, a.runs), (-1, b.runs)]]
-    return Contrast(family, a.point, b.point, a[axis], b[axis], units, group, line, common)
+    return Contrast(family, a.point, b.point, getattr(a, axis), getattr(b, axis), units, group, line, common)
 
 
 def _pooled(axis, pairs, family):
     """The average of each pair of values of an axis over all else."""
     together = {}
     for _, a, b in pairs:
-        together.setdefault((a[axis], b[axis]), []).append([(1, a.runs), (-1, b.runs)])
+        together.setdefault((getattr(a, axis), getattr(b, axis)), []).append([(1, a.runs), (-1, b.runs)])
     return [
-        Contrast(family, _value(axis, a), _value(axis, b), a, b, units) for (a, b), units in sorted(together.items())
+        Contrast(family, _value(axis, a), _value(axis, b), a, b, units, of_grid=True)
+        for (a, b), units in sorted(together.items())
     ]
 
 
@@ -214,10 +275,11 @@ def _trends(axis, members):
 
 
 def _trend(family, axis, lines, common, name=""):
-    low, high = (side(row[axis] for line in lines for row in line) for side in (min, max))
+    low, high = (side(getattr(row, axis) for line in lines for row in line) for side in (min, max))
     # The weights depend on which points have a result: they are set where the results are known.
-    units = [[(float(np.log2(row[axis])), row.runs) for row in line] for line in lines]
-    return Contrast(family, _value(axis, high), _value(axis, low), high, low, units, line=name, common=common)
+    units = [[(float(np.log2(getattr(row, axis))), row.runs) for row in line] for line in lines]
+    ends = _value(axis, high), _value(axis, low), high, low
+    return Contrast(family, *ends, units, line=name, common=common, of_grid=True)
 
 
 def _value(axis, value):
@@ -229,7 +291,8 @@ def _group(line, common):
 
 
 def as_baseline(name):
-    return pd.Series({"point": name, "runs": {None: name}})
+    """A baseline as the points have their rows."""
+    return SimpleNamespace(point=name, runs={None: name})
 
 
 def trend_units(lines):

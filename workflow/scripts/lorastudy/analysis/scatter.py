@@ -27,12 +27,14 @@ class Scatter:
         position: id of a run → (levels of its set, its point: (r, alpha) as a rule).
         unstable: the unstable points.
         shared: ``components.Components``; None where there is nothing to share.
+        axes: names of what makes a point.
     """
 
     mean: dict
     position: dict
     unstable: frozenset
     shared: "components.Components | None"
+    axes: tuple = ("r", "alpha")
 
     def variance(self, units, seeds):
         """Variance over seeds of the mean of a contrast, and its degrees of freedom; None if it cannot be known.
@@ -58,14 +60,37 @@ class Scatter:
         spread = sum(variance**2 / df for variance, df in parts)
         return total, total**2 / spread if spread else min(df for _, df in parts)
 
+    def alike(self, units):
+        """What an average over the grid is made of: the units without an unstable point, if they are most; else all.
+
+        Few wide ones would make the average as wide, and as uncertain of its own width, as they are.
+        """
+        ran = [unit for unit in units if all(len(runs) for _, runs in unit)]
+        stable = [unit for unit in ran if not self._unstable_points(unit)]
+        return stable if 2 * len(stable) > len(ran) else units
+
+    def left_out(self, units, kept):
+        """Names of the unstable points that are among ``units`` and not among those ``kept``, in order."""
+        every, left = (set().union(*map(self._unstable_points, of)) for of in (units, kept))
+        return [" ".join(f"{name}={value:g}" for name, value in zip(self.axes, at)) for at in sorted(every - left)]
+
+    def _unstable_points(self, unit):
+        of_unit = {self.position[run][1] for _, runs in unit for run in runs.values() if run in self.position}
+        return of_unit & self.unstable
+
+    def mixes(self, units):
+        """Whether any of these units keeps to its own seeds."""
+        return any(self.is_alone([unit]) for unit in units)
+
     def is_alone(self, units):
         """Whether all of these units keep to their own seeds.
 
-        So does one with an unstable point, and one whose weights do not add up to 0 or that has a baseline, which has no
-        seed: what a seed does to all stays in it.
+        So does one with an unstable point, one with a baseline, which has no seed, or a control, which is of no set, and
+        one whose weights do not add up to 0: what a seed does to all stays in it.
         """
         return self.shared is None or all(
-            any(None in runs or self.position[next(iter(runs.values()))][1] in self.unstable for _, runs in unit)
+            any(run not in self.position for _, runs in unit for run in runs.values())
+            or self._unstable_points(unit)
             or abs(sum(weight for weight, _ in unit)) > 1e-6
             for unit in units
         )
@@ -107,16 +132,17 @@ def fit(table, scores, point=("r", "alpha")):
     levels = {name: [rows[row][index] for row in kept[0]] for index, name in enumerate(factors)}
     part, names = values[np.ix_(*kept)], [columns[column] for column in kept[1]]
     shared = components.fit(part, levels, names) if len(kept[2]) >= SEEDS else None
-    return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared)
+    return Scatter(mean, position, frozenset(columns[i] for i in np.flatnonzero(loose)), shared, tuple(point))
 
 
 def unstable(values):
     """Which points scatter far more than the others, in one set or in all together.
 
     The variance of a cell's runs, once the median of what each seed does to its set is out, is compared with the median
-    of all such variances, by an F test at 5% after Holm's correction for all cells; so is, of the points left, that of
-    all sets together. A point that has lost more than half of what the fullest has to tell of its scatter (runs that
-    collapsed, diverged or are not there) counts as unstable: no test would see that it is.
+    of all such variances by an F test; so is, of the points left, that of all sets together about their mean (what a
+    seed does to a point in all sets, it does to any). Each goes at half of ``LEVEL`` after Holm's correction. A point that
+    has lost more than half of what the fullest has to tell of its scatter (runs that collapsed, diverged or are not
+    there) counts as unstable: no test would see that it is.
 
     Args:
         values: shape (sets, points, seeds), NaN where there is no run.
@@ -127,11 +153,13 @@ def unstable(values):
     free = values - _mean(values, 2)
     free = free - _median(free, 1 if values.shape[1] >= POINTS else (0, 1))
     free = free - _mean(free, 2)
-    runs = np.isfinite(free).sum(axis=2)
-    squares, df = np.nansum(free**2, axis=2), np.maximum(runs - 1, 0)
+    has = np.isfinite(free)
+    squares, df = np.nansum(free**2, axis=2), np.maximum(has.sum(axis=2) - 1, 0)
     left = df.sum(axis=0)
     found = _beyond(squares, df).any(axis=0) | (2 * left < left.max())
-    return found | _beyond(np.where(found, 0, squares.sum(axis=0)), np.where(found, 0, df.sum(axis=0)))
+    apart = np.nansum((free - _mean(free, 0)) ** 2, axis=(0, 2))
+    apart_df = left - np.maximum(has.any(axis=0).sum(axis=1) - 1, 0)
+    return found | _beyond(np.where(found, 0, apart), np.where(found, 0, apart_df))
 
 
 def _beyond(squares, df):
@@ -145,7 +173,7 @@ def _beyond(squares, df):
     if typical:
         # a median tells about half of what a mean square does
         p = f.sf(squares[known] / df[known] / typical, df[known], df[known].sum() / 2)
-        found[known] = corrections.holm(p) < LEVEL
+        found[known] = corrections.holm(p) < LEVEL / 2
     return found
 
 

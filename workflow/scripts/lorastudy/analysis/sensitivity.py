@@ -102,8 +102,8 @@ def measured(table, of_runs, rows, wanted, source):
         if contrast.family not in MEASURED:
             continue
         row = known.get((contrast.family, contrast.a, contrast.b))
-        units, _ = contrasts.complete(contrast.members())
-        if row is None or not units or row.seeds < scatter.SEEDS or not _mostly_stable(units, of_runs):
+        units, _ = contrasts.complete(contrast.members(of_runs))
+        if row is None or not units or row.seeds < scatter.SEEDS or of_runs.mixes(units):
             continue
         amounts.append(list(_uneven(_weights(units, positions)).values()))
         texts.append(row.se_texts**2 * row.n)
@@ -206,11 +206,6 @@ def of_study(summary, of_grid, statistics, study_directory="."):
     of_runs = scatter.fit(table, scores["accuracy"])
     count = int(cells.status.eq("finished").sum())
     return measured(table, of_runs, rows, wanted, f"this study's own {count} finished cells"), rows
-
-
-def _mostly_stable(units, of_runs):
-    """Whether a contrast is of points that share their variance; an average over the grid may hold some that do not."""
-    return 2 * sum(of_runs.is_alone([unit]) for unit in units) < len(units)
 
 
 def _positions(table):

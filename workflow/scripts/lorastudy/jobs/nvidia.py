@@ -68,17 +68,17 @@ def query(*fields, gpu=None):
     ]
 
 
-def number(said):
-    """What ``query`` found in a field of a number; None for words, of which drivers have many (``ERR!``, ``Unknown Error``)."""
-    found = re.match(r"\d+(\.\d+)?", said or "")
-    return float(found[0]) if found else None
-
-
 def driver():
     """Version of the driver; None where nothing says it."""
     with suppress(OSError):
         return LOADED.read_text(encoding="utf-8").strip()
     return next((version for (version,) in query("driver_version", gpu=0)), None)
+
+
+def number(said):
+    """What ``query`` found in a field of a number; None for words, of which drivers have many (``ERR!``, ``Unknown Error``)."""
+    found = re.match(r"\d+(\.\d+)?", said or "")
+    return float(found[0]) if found else None
 
 
 def machine_memory_mb():

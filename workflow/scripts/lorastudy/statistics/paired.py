@@ -6,6 +6,7 @@ cells the weights of a regression line. Runs (seeds, as a rule) and texts are bo
 every text.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ class Estimate:
         of_runs, total = stdtrit(self.df_runs, tail), self.se_texts**2 + self.se_runs**2
         part = (self.se_runs**2 / total) ** ((1 + 3 * of_texts / of_runs) / 2)
         quantile = of_texts + part * (of_runs - of_texts)
-        return float(max(quantile * np.sqrt(total), least))
+        return float(max(quantile * math.sqrt(total), least))
 
     def interval(self, coverage=COVERAGE):
         width = self.half_width(coverage)
@@ -84,8 +85,12 @@ class Estimate:
         return 1 - self.p_above(bound)
 
     def p_equivalent(self, margin):
-        """p of two one-sided tests (Schuirmann 1987): small when the value lies within ± ``margin``."""
-        return max(self.p_above(-margin), self.p_below(margin))
+        """p of two one-sided tests (Schuirmann 1987): small when the value lies within ± ``margin``.
+
+        It is the larger of the two, that against the nearer end.
+        """
+        half = self.p_value(math.copysign(margin, self.value)) / 2
+        return half if abs(self.value) < margin else 1 - half
 
 
 def estimate(values, single=None):

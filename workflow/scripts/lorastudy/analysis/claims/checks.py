@@ -35,6 +35,7 @@ class Check:
         sides: (weight, cell) lists that are averaged, as units of a ``Contrast`` without runs.
         number: what the paper states of a alone; then b is no cell.
         baseline: that b is, instead of cells.
+        of_grid: whether it is about all matched pairs that the grid has, and names no point.
     """
 
     a: str
@@ -45,6 +46,7 @@ class Check:
     sides: tuple
     number: float | None = None
     baseline: str = ""
+    of_grid: bool = False
 
 
 def of(part, planned):
@@ -137,8 +139,9 @@ def _sides(part, planned, required):
         if (b := groups[1].get(key))
     )
     cells = tuple(cell for unit in units for _, cell in unit)
-    context = "all matched pairs" if part.cells == catalogue.ALL else _words(_context(part))
-    return Check(_words(part.a), _words(part.b), context, required, cells, units)
+    of_grid = part.cells == catalogue.ALL
+    context = "all matched pairs" if of_grid else _words(_context(part))
+    return Check(_words(part.a), _words(part.b), context, required, cells, units, of_grid=of_grid)
 
 
 def _pair(part, a, b, required):

@@ -27,6 +27,9 @@ class Evidence:
         of_claims = results.comparisons[results.comparisons.family.eq(measuring.FAMILY)]
         for row in of_claims.itertuples():
             self.rows.setdefault(row.group, {})[row.metric] = row
+        every = results.comparisons
+        averages = every[every.metric.eq("nll") & every.family.str.startswith("pooled_")]
+        self._averages = {(row.view, row.family, row.a, row.b): row for row in averages.itertuples()}
         standard = self.cells[self.cells.scaling.eq("standard")]
         keys = zip(standard.method, standard.targets, standard.r.astype(int), standard.alpha.astype(float))
         self.planned = list(dict.fromkeys(keys))
@@ -42,10 +45,7 @@ class Evidence:
 
     def beside(self, row):
         """The row of the comparisons by negative log-likelihood that belongs to one by accuracy; None without."""
-        every = self.results.comparisons
-        same = every[every.metric.eq("nll") & every["view"].eq(row.view) & every.family.eq(row.family)]
-        same = same[same.a.eq(row.a) & same.b.eq(row.b)]
-        return next(same.itertuples(), None)
+        return self._averages.get((row.view, row.family, row.a, row.b))
 
     def permuted(self, axis):
         """p of exchanging the values of r or alpha among the runs of a set and seed; NaN without two complete blocks.

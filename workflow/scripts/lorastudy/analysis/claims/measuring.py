@@ -52,8 +52,9 @@ def _contrast(check, group, runs, baselines):
     if check.baseline:
         units = [[*unit, (-1.0, contrasts.as_baseline(check.baseline).runs)] for unit in units]
     return contrasts.Contrast(
-        FAMILY, check.a, check.b, check.a, check.b, units, group=group, offset=check.number or 0.0
-    )
+        FAMILY, check.a, check.b, check.a, check.b, units, group=group, offset=check.number or 0.0,
+        of_grid=check.of_grid,
+    )  # fmt: skip
 
 
 def crossing(table):

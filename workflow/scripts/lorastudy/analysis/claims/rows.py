@@ -17,6 +17,7 @@ SCOPES = {
     comparisons.TESTS["units"]: "runs with these seeds",
     comparisons.TESTS["texts"]: "these runs",
 }
+SCOPES |= {of_groups: SCOPES[test] for test, of_groups in comparisons.OF_GROUPS.items()}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def judged(which, verdict, found, study, extra=""):
     return Row(
         **which,
         verdict=verdict.verdict,
-        found=_found(verdict, found) + extra,
+        found=_found(verdict, found) + extra + _without(row),
         value=row.difference,
         low=reading.low,
         high=reading.high,
@@ -137,6 +138,10 @@ def _found(verdict, found):
     return f"{text}."
 
 
+def _without(row):
+    return "" if pd.isna(row.left_out) else f" Without {row.left_out}, where runs scatter far more than elsewhere."
+
+
 def _decided(verdict, row):
     margin = words.margin(verdict.decisive.margin)
     required = {
@@ -157,12 +162,14 @@ def _beside(decisive, study):
     beside = study.rows.get(row.group, {}).get("nll") if row.family == measuring.FAMILY else study.beside(row)
     if beside is not None and not math.isnan(beside.low) and decisive.check.number is None:
         ends = words.interval(beside.low, beside.high, form=lambda end: words.signed(end, 3))
-        parts.append(f"negative log-likelihood {words.signed(beside.difference, 3)} {ends} nats (less is better)")
+        over = "" if beside.units == row.units else f" over {words.count(beside.units, 'pair')}"  # others scatter by it
+        parts.append(f"negative log-likelihood {words.signed(beside.difference, 3)} {ends} nats{over} (less is better)")
     if not math.isnan(row.p_permutation):
         parts.append(f"permutation within seeds p = {row.p_permutation:.2g}")
-    if not pd.isna(row.collapsed):
-        parts.append(
-            f"{words.count(row.collapsed, 'run')} at chance left out, with {'it' if row.collapsed == 1 else 'them'} "
-            f"{words.points(row.difference_all)} points"
-        )
+    left = [] if pd.isna(row.collapsed) else [words.count(row.collapsed, "run") + " at chance"]
+    left += (
+        [] if pd.isna(row.left_out) else [f"the pairs at {row.left_out}, where runs scatter far more than elsewhere"]
+    )
+    if left:
+        parts.append(f"left out: {' and '.join(left)}; with all of it {words.points(row.difference_all)} points")
     return "; ".join(parts)

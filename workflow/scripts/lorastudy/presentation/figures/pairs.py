@@ -186,17 +186,19 @@ def _average(results):
         return ""
     row = pooled.iloc[0]
     around = row.reason if row.isna().low else f"95% interval {_signed(row.low)} to {_signed(row.high)}"
-    average = f"Average over {row.units:.0f} pairs: {_signed(row.difference)}, {around}."
+    without = "" if row.isna().left_out else f" without {row.left_out}, where runs scatter far more than elsewhere"
+    average = f"Average over {row.units:.0f} pairs{without}: {_signed(row.difference)}, {around}."
     return f"{average} It is the diamond, the same in every panel."
 
 
 def _intervals(differences):
     if differences.empty:
         return ""
+    sample = "groups of texts" if differences.test.isin(comparisons.OF_GROUPS.values()).any() else "texts"
     if differences.seeds.max() == 1:
-        return "Bars are 95% intervals of the paired difference over texts, for one seed alone."
+        return f"Bars are 95% intervals of the paired difference over {sample}, for one seed alone."
     at_large = differences.test.isin(comparisons.AT_LARGE).any()
-    over = "over texts and seeds" if at_large else "over texts, for these runs"
+    over = f"over {sample} and seeds" if at_large else f"over {sample}, for these runs"
     without = int(differences.low.isna().sum())
     none = f" {without} of {len(differences)} have too few seeds in common for an interval." if without else ""
     return f"Bars are 95% intervals of the paired difference, {over}; small points are single seeds." + none

@@ -138,11 +138,11 @@ def _saying_nothing(inputs, frame):
 
 def _what_is_compared(inputs, frame, pairs):
     margin = inputs.results.settings["statistics"]["equivalence_margin"]
-    tests = sorted(set(pairs[pairs.family.eq("method")].test))
+    tests = sorted(set(pairs[pairs.family.eq("method")].test.dropna()))
     yield "Accuracies (fractions), paired on the same texts. Time, memory: QLoRA / LoRA of training time and peak memory."
     yield (
         f"p (Holm): {' or '.join(tests) or 'no pair yet'}, corrected for the number of pairs; p (equal): two one-sided "
-        f"tests, small where the difference is within ± {margin:g}."
+        f"tests, below 0.025 where the 95% interval lies within ± {margin:g}."
         + ("" if frame.only_a.isna().all() else " Only one right: texts that LoRA alone : QLoRA alone got right.")
     )
     if len(inputs.results.lines) > 1:
