@@ -86,6 +86,16 @@ def finished(child, directory):
         raise SystemExit("\n".join(["a training that was not killed failed:", *last]))
 
 
+def size(log):
+    return log.stat().st_size if log.exists() else 0
+
+
+def until_a_step(child, log, read):
+    """Wait until a training enters a step into its log, of which the first ``read`` bytes are older."""
+    while child.is_alive() and not (size(log) > read and b" loss " in log.read_bytes()[read:]):
+        time.sleep(0.05)
+
+
 def train(place, directory, chosen, spec, minutes):
     from lorastudy.engine import finetuning
 
@@ -121,17 +131,22 @@ def trial(study, kills, epochs, seed=0):
         minutes = seconds / 60 / (2 * kills)
         generator, moments = random.Random(seed), []
         while len(moments) < kills:
+            begun, read = time.monotonic(), size(killed / "log")
             child = start(train, place, killed, chosen, spec, minutes)
-            # on average so long that the kills are spread over loading and training, and the training is not over too early
-            wait = generator.uniform(0.3, 1) * (undisturbed - seconds) + generator.uniform(0, seconds / kills)
-            time.sleep(wait)
+            # in turn while it trains and while it loads; on average not so long that the training is over too early
+            if len(moments) % 2:
+                time.sleep(generator.uniform(0.3, 1) * (undisturbed - seconds))
+            else:
+                until_a_step(child, killed / "log", read)
+                time.sleep(generator.uniform(0, 2 * seconds / kills))
+            waited = time.monotonic() - begun
             child.kill()
             child.join()
             if child.exitcode != -signal.SIGKILL:
                 finished(child, killed)
                 break  # it was over before it could be killed as often as asked
             kept = sorted((killed / "results/checkpoints").glob("*/step*.safetensors"))
-            moments.append({"seconds": wait, "checkpoint": kept[-1].stem if kept else None})
+            moments.append({"seconds": waited, "checkpoint": kept[-1].stem if kept else None})
         if len(moments) == kills:
             finished(start(train, place, killed, chosen, spec, minutes), killed)
         for directory in (whole, killed):

@@ -56,7 +56,7 @@ def snakemake():
             command,
             cwd=REPOSITORY,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",  # of a locale that is not this process's
             check=False,
             env=os.environ | environment,
@@ -102,7 +102,7 @@ def clone(tmp_path_factory):
     directory = tmp_path_factory.mktemp("clone") / "pipeline"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
     for name in listed.stdout.splitlines():
         if (REPOSITORY / name).is_file():

@@ -64,7 +64,9 @@ def install(packages):
     try:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
-            done = subprocess.run(["apt-get", *command], capture_output=True, text=True, check=False, env=environment)
+            done = subprocess.run(
+                ["apt-get", *command], capture_output=True, encoding="utf-8", check=False, env=environment
+            )
             if done.returncode:
                 raise CannotInstall(f"{wanted}, and apt-get {command[0]} failed: {done.stderr.strip()[-300:]}")
     finally:
@@ -75,6 +77,6 @@ def install(packages):
 def _installed(package):
     query = ["dpkg-query", "--show", "--showformat=${Status}", package]
     try:
-        return "ok installed" in subprocess.run(query, capture_output=True, text=True, check=False).stdout
+        return "ok installed" in subprocess.run(query, capture_output=True, encoding="utf-8", check=False).stdout
     except OSError:
         return False

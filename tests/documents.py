@@ -70,7 +70,7 @@ def recipe(command):
         ["bash", "-euc", f"{command} -n -B --no-print-directory"],
         cwd=REPOSITORY,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return [part for line in done.stdout.replace("\\\n", " ").splitlines() for part in parts(line)]
@@ -78,7 +78,7 @@ def recipe(command):
 
 def makefile_targets():
     """The targets that the Makefile offers to people."""
-    return re.search(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
+    return re.search(r"^\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
 
 
 # --- how each is tried

@@ -96,7 +96,7 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)
     study = study or config()
-    (directory / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    (directory / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     loaded = settings.load(study)
     generator = np.random.default_rng(seed)
     texts = loaded.data.test_size
@@ -133,7 +133,7 @@ def write(
 
 def gather(directory, study=None):
     """``summary.Results`` of a study on disk, through the same files as in the workflow."""
-    study = study or settings.load(yaml.safe_load((directory / "config.yaml").read_text()))
+    study = study or settings.load(yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8")))
     files = {name: directory / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files["confusion"] = directory / "results" / "confusion.json"
     details = {"details": directory / "results" / "details.json"}

@@ -55,8 +55,9 @@ def _questions(name):
 
 def _answer(row, leader, name):
     """Verdict and effect; of r and alpha in the words of the study, which name the two values."""
-    found = f"{leader} {effect(row, _margin(name))}" if leader else row.found.split("; ")[0].rstrip(".")
-    return f"**{row.verdict}**: {found}"
+    found, _, without = row.found.partition(" Without ")
+    found = f"{leader} {effect(row, _margin(name))}" if leader else found.split("; ")[0].rstrip(".")
+    return f"**{row.verdict}**: {found}" + f" (without {without.rstrip('.')})" * bool(without)
 
 
 def counted(name):

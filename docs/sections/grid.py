@@ -4,7 +4,7 @@ import pandas as pd
 from lorastudy.analysis import comparisons, ratios, sensitivity
 from lorastudy.analysis.claims import words
 from lorastudy.presentation.figures import panels, style
-from lorastudy.statistics import equivalence, power
+from lorastudy.statistics import equivalence, paired, power
 from lorastudy.study import grid
 
 from sections import claims, studies
@@ -80,16 +80,17 @@ def page(name):
 
 def planned(name, study, texts):
     """Power as `check` predicted it before the run, beside what the errors that came out make of it."""
-    rows = studies.read(name, "comparisons.csv").query(
-        "metric == 'accuracy' and view == 'configured' and se_fixed >= 0"
-    )
+    rows = studies.read(name, "comparisons.csv").query("metric == 'accuracy' and view == 'configured'")
     seeds = len(study.grid.seeds)
     plan = sensitivity.plan(study.grid, grid.lines(study.grid), sensitivity.default(), seeds, texts)
     families = [family for family in sensitivity.FAMILIES if rows.family.eq(family).any()]
     shown = []
     for family, row in zip(families, plan, strict=True):
-        found = [comparisons.estimate_of(one) for one in rows[rows.family.eq(family)].itertuples()]
-        middle = sorted(found, key=lambda estimate: estimate.half_width())[len(found) // 2]
+        known = rows[rows.family.eq(family) & rows.low.notna()]
+        found = sorted(map(comparisons.estimate_of, known.itertuples()), key=paired.Estimate.half_width)
+        if not found:
+            continue
+        middle = found[len(found) // 2]
         shown.append(
             {
                 "comparison of accuracies": row.what, "tests": str(row.tests),
@@ -186,6 +187,12 @@ def robust(name, study):
                 f"[{100 * low:+.1f}, {100 * high:+.1f}].".replace("-", "−")
             )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _without(row):
+    """Which points an average goes without; records of earlier versions do not say."""
+    left = getattr(row, "left_out", None)
+    return "" if pd.isna(left) else f" (without {left}, where runs scatter far more than elsewhere)"
 
 
 def at_chance(cells, study):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from lorastudy.presentation import report
 from lorastudy.presentation.figures import panels
 from lorastudy.study import grid, settings
 
@@ -21,14 +22,14 @@ TAKEN = {
     "smollm2-alpha": OF_CELLS,
     "smollm2-learning-rates": OF_CELLS,
     "llama3-8b-rehearsal": [
-        "config.yaml", "results/summary.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/claims.csv",
+        "config.yaml", "results/summary.csv", "results/curves.csv", "results/parameters.csv", "results/data/card.json", "paper_tables/claims.csv",
         "paper_tables/*.md", "logs/benchmarks/*.tsv", "logs/gpu.csv",
     ],
 }  # fmt: skip
 
 
 def take(study):
-    """Copy the records of a study, none of them with weights, to ``docs/results``.
+    """Copy the records of a study, none of them with weights or texts, to ``docs/results``.
 
     The report names the study's directory: as ``examples/…`` where it lies there, else by its place on the machine.
     """
@@ -44,6 +45,9 @@ def take(study):
             target = place / (folder if file.parent != study else "") / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+    page = place / "report.html"
+    if page.exists():  # the texts of the data are not ours to publish
+        page.write_text(report.without_texts(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def taken():
@@ -63,7 +67,7 @@ def short(name):
 
 def read(name, file):
     """A CSV of a study's records."""
-    return pd.read_csv(HERE / name / file)
+    return pd.read_csv(HERE / name / file, dtype={"git_commit": str})
 
 
 def settings_of(directory):
@@ -121,7 +125,8 @@ def origin(cells):
     """The commit that made the cells, and whether its files were changed."""
     made = cells.dropna(subset=["git_commit"])
     commits = " and ".join(commit[:7] for commit in dict.fromkeys(made.git_commit))
-    return f"Commit {commits}, {'changed files among its own' if made.git_dirty.astype(bool).any() else 'nothing changed'}."
+    clean = "with uncommitted changes" if made.git_dirty.astype(bool).any() else "nothing uncommitted"
+    return f"Made by commit {commits}, {clean}."
 
 
 def gpu(name):

@@ -120,8 +120,8 @@ def test_counts_and_words():
     assert one_seed.counts(table).to_dict("list") == {"seeds": [2, 2, 0], "came_out": [2, 1, 0]}
     assert one_seed.shares(table) == ["2 of 2", "1 of 2", "–"]
     assert one_seed.sentence(table, {"a": "supported", "b": "undecided", "c": "not covered"}) == (
-        "A reader of one seed alone would have found 1 to 2 of 2 claims confirmed; 1 are by some seeds and not by others. "
-        "Of the 2 that one seed or more confirms, all seeds together support 1."
+        "A reader of one seed alone would have found 1 to 2 of 2 claims confirmed; on 1 of them seeds disagree. Of the 2 that "
+        "one seed or more confirms, all seeds together support 1."
     )
 
 

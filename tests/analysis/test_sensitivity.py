@@ -167,7 +167,7 @@ def test_the_least_grids_have_a_plan():
 
 def test_the_default_variances_are_those_of_the_records():
     script = runpy.run_path(str(REPOSITORY / "docs" / "variances.py"))
-    assert sensitivity.DEFAULT.read_text() == script["page"](), "run: python docs/variances.py"
+    assert sensitivity.DEFAULT.read_text(encoding="utf-8") == script["page"](), "run: python docs/variances.py"
     assert sensitivity.default().source.startswith("SmolLM2-135M on film-review sentences")
 
 

@@ -53,10 +53,10 @@ def test_results_of_another_version_are_refused_by_file_and_column(tmp_path):
     names = {name: tmp_path / "results" / f"{name}.csv" for name in ("summary", "points", "comparisons", "curves")}
     files = names | {"confusion": tmp_path / "results" / "confusion.json"}
     for name, column in (("summary", "gpu_processes"), ("points", "seeds"), ("comparisons", "reason")):
-        kept = names[name].read_text()
+        kept = names[name].read_text(encoding="utf-8")
         pd.read_csv(names[name]).drop(columns=column).to_csv(names[name], index=False)
         with pytest.raises(summary.ResultsError, match=rf"{name}\.csv has no column `{column}`.* Delete it") as fault:
             summary.load(**files, settings={"grid": {"methods": ["lora", "qlora"]}})
         assert str(fault.value).count("\n") == 0
-        names[name].write_text(kept)
+        names[name].write_text(kept, encoding="utf-8")
     summary.load(**files, settings={"grid": {"methods": ["lora", "qlora"]}})

@@ -125,8 +125,8 @@ def test_weights_under_other_names_are_not_drawn_at_random(tmp_path):
 
 def test_weights_of_another_size_are_refused(tmp_path):
     base = saved(tmp_path)
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 300}), encoding="utf-8")
     with pytest.raises(base_model.ModelError, match="model.embed_tokens.weight is missing or of another size"):
         logits(base)
 
@@ -135,8 +135,8 @@ def test_weights_of_another_size_are_refused(tmp_path):
 def test_a_padding_token_beyond_the_embedding(pad, tmp_path):
     """The tokenizer's, or the configuration's: no text has it, so nothing depends on it."""
     base = saved(tmp_path / "base", vocab_size=258)
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    (base / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}), encoding="utf-8")
     assert logits(base).isfinite().all()
     assert model.load_classifier(base, 2, "float32", 0).config.pad_token_id == 257  # end of text
     model.quantize(base, tmp_path / "nf4", "float32")

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 import torch
-from lorastudy.engine import batching, decoder, kernels, model
+from lorastudy.engine import batching, decoder, kernels, model, projections
 from lorastudy.study import grid
 from lorastudy.study.settings import REPOSITORY, Lora
 from perturbed import perturbed
@@ -59,6 +59,29 @@ def test_a_checkpointed_layer_keeps_less(tiny_base):
     assert kept[1] < 0.7 * kept[0]
 
 
+@pytest.mark.parametrize("checkpointed", [0, 1])
+def test_weights_expanded_ahead_give_the_same_bits(checkpointed, tiny_nf4, monkeypatch):
+    """As while a pass is recorded: the second time, each stack finds its weights where the one before had them put."""
+    monkeypatch.setattr(projections.Scratch, "ahead", lambda self: False)
+    peft_model = perturbed(tiny_nf4, CELLS[3], fused=True)
+    model.checkpoint_layers(peft_model, checkpointed)
+    expected_logits, expected = gradients(peft_model)
+    expected = {name: value.clone() for name, value in expected.items()}
+    ahead, expand_beside = [], projections.Scratch.expand_beside
+    monkeypatch.setattr(projections.Scratch, "ahead", lambda self: True)
+    monkeypatch.setattr(
+        projections.Scratch, "expand_beside", lambda self, stack: (ahead.append(stack), expand_beside(self, stack))
+    )
+    peft_model.zero_grad()
+    logits, found = gradients(peft_model)
+    stacks = [stack for layer in decoder.fused(peft_model).layers for stack in layer.stacks()]
+    assert {*map(id, ahead)} >= {
+        id(stack) for stack in stacks[1:] if stack is not decoder.fused(peft_model).layers[-1].query
+    }
+    assert torch.equal(logits, expected_logits)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_the_modules_share_the_memory_of_the_stacked_weights(tiny_base):
     peft_model = perturbed(tiny_base, CELLS[1], fused=True)
     layer, fast = peft_model.get_base_model().model.layers[0], decoder.fused(peft_model).layers[0]
@@ -98,5 +121,5 @@ def test_the_gpu_kernels_compute_what_plain_torch_does():
     """In Triton's interpreter, which needs no GPU; in a process of its own, because it must be chosen at import."""
     script = REPOSITORY / "tests" / "interpret_kernels.py"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

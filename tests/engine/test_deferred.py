@@ -47,7 +47,7 @@ def test_a_function_is_compiled_when_it_is_first_called(monkeypatch):
 
 def fresh(code):
     """What ``code`` prints in a process of its own, which must not complain."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -111,7 +111,9 @@ print(torch._dynamo is sys.modules["torch._dynamo"])
 @pytest.fixture
 def slow_module(tmp_path, monkeypatch):
     """Name of a module that is imported late."""
-    (tmp_path / "slow_to_load.py").write_text("class Thing(dict): pass\ndef double(value): return 2 * value\n")
+    (tmp_path / "slow_to_load.py").write_text(
+        "class Thing(dict): pass\ndef double(value): return 2 * value\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(deferred, "MODULES", ("slow_to_load",))
     yield "slow_to_load"

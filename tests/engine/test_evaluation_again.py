@@ -18,7 +18,7 @@ evaluate_cell.main(**json.load(sys.stdin))
 
 @pytest.mark.parametrize("name", ["lora_all-linear_r2_a4_s0", "qlora_attention_r1_a2_s0"])
 def test_a_fresh_process_finds_the_same_bits(finished_study, tmp_path, name):
-    study = settings.load(yaml.safe_load((finished_study / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((finished_study / "config.yaml").read_text(encoding="utf-8")))
     spec = study.cell_spec(grid.cells(study.grid)[name])
     cell = finished_study / "results" / "cells" / name
     data = finished_study / "results" / "data"
@@ -36,10 +36,12 @@ def test_a_fresh_process_finds_the_same_bits(finished_study, tmp_path, name):
         "execution": study.block("execution"),
         "threads": 1,
     }
-    subprocess.run([sys.executable, "-c", AGAIN], input=json.dumps(arguments), text=True, check=True, cwd=tmp_path)
+    subprocess.run(
+        [sys.executable, "-c", AGAIN], input=json.dumps(arguments), encoding="utf-8", check=True, cwd=tmp_path
+    )
     ours, again = (pd.read_parquet(place / "predictions.parquet") for place in (cell, tmp_path))
     pd.testing.assert_frame_equal(ours, again, check_exact=True)
-    ours, again = (json.loads((place / "metrics.json").read_text()) for place in (cell, tmp_path))
+    ours, again = (json.loads((place / "metrics.json").read_text(encoding="utf-8")) for place in (cell, tmp_path))
     for record in (ours, again):
         for changes in ("evaluation", "provenance"):
             record.pop(changes)
@@ -48,6 +50,6 @@ def test_a_fresh_process_finds_the_same_bits(finished_study, tmp_path, name):
 
 def test_the_job_that_trained_has_evaluated(finished_study):
     logs = finished_study / "logs" / "cells"
-    assert "evaluated 1 of" in (logs / "lora_attention_r2_a4_s0.finetune.log").read_text()
-    assert "evaluated" not in (logs / "lora_attention_r2_a4_s0.evaluate.log").read_text()
+    assert "evaluated 1 of" in (logs / "lora_attention_r2_a4_s0.finetune.log").read_text(encoding="utf-8")
+    assert "evaluated" not in (logs / "lora_attention_r2_a4_s0.evaluate.log").read_text(encoding="utf-8")
     assert not (finished_study / "results" / "checkpoints").exists()

@@ -11,7 +11,7 @@ def test_kills_change_no_bit(tmp_path):
     result = tmp_path / "kills.json"
     script = REPOSITORY / "benchmarks" / "kills.py"
     subprocess.run([sys.executable, script, "--kills", "3", "--epochs", "40", "--output", result], check=False)
-    seen = json.loads(result.read_text())
+    seen = json.loads(result.read_text(encoding="utf-8"))
     assert seen["kills"]
     assert seen["identical"]
     assert seen["resumes"] >= 1

@@ -88,7 +88,7 @@ def test_a_model_that_comes_back_from_disk_gives_the_same_logits(name, tiny_base
     model.save_adapters(peft_model, tmp_path / "adapter", base_model.fingerprint(tiny_base))
     again = model.load_adapters(model.load_classifier(tiny_base, 5, "float32", 7), tmp_path / "adapter")
     torch.testing.assert_close(logits(again, texts), logits(peft_model, texts), rtol=1e-5, atol=1e-6)
-    assert not any(str(tiny_base) in file.read_text() for file in (tmp_path / "adapter").glob("*.json"))
+    assert not any(str(tiny_base) in file.read_text(encoding="utf-8") for file in (tmp_path / "adapter").glob("*.json"))
 
 
 def padded(base, name):

@@ -90,7 +90,7 @@ def test_a_fresh_process_that_reloads_gives_the_same_logits(tiny_base, tiny_nf4,
         with torch.inference_mode():
             expected.append(model.classify(peft_model, batching.pack(TEXTS)))
     command = [sys.executable, "-c", RELOAD, json.dumps([TEXTS, *places])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     for cell, line, logits in zip(CELLS, done.stdout.splitlines(), expected, strict=True):
         assert torch.equal(torch.tensor(json.loads(line)), logits), cell.id
 
@@ -109,7 +109,7 @@ def test_adapter_files_are_safetensors_and_name_no_local_path(tiny_base, tmp_pat
     peft_model = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 1), cell, Lora(0.0, "paper"))
     model.save_adapters(peft_model, tmp_path, base_model.fingerprint(tiny_base))
     assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", "adapter_config.json"}
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "tiny"
     assert config["target_modules"] == sorted(config["target_modules"])  # the same bytes each time
     assert len(config["target_modules"]) == 8

@@ -62,7 +62,8 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
         "import time\nfrom lorastudy.engine import parallel\n"
-        "def main(): assert parallel.rank_and_size()[0] == 0; time.sleep(600)\n"
+        "def main(): assert parallel.rank_and_size()[0] == 0; time.sleep(600)\n",
+        encoding="utf-8",
     )
     with pytest.raises(parallel.ParallelError):
         parallel.launch(script, {}, 2)

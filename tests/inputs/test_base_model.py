@@ -35,8 +35,8 @@ def local(tiny_base, tmp_path):
 
 def with_config(**changes):
     def change(path):
-        config = json.loads((path / "config.json").read_text())
-        (path / "config.json").write_text(json.dumps(config | changes))
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        (path / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
 
     return change
 
@@ -45,9 +45,9 @@ def slow_tokenizer(path, *others):
     for file in path.glob("tokenizer*"):
         file.unlink()
     (path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15")
-    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}', encoding="utf-8")
     for name in others:
-        (path / name).write_text("{}")
+        (path / name).write_text("{}", encoding="utf-8")
 
 
 def without_tokenizer(path):
@@ -58,7 +58,7 @@ def without_tokenizer(path):
 def in_parts(path):
     (path / "model.safetensors").rename(path / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def dynamic(length):
@@ -68,14 +68,14 @@ def dynamic(length):
 # what is done to a model directory → what the line says
 FAULTS = {
     "no config": (lambda path: (path / "config.json").unlink(), r"without configuration \(config.json\)"),
-    "broken config": (lambda path: (path / "config.json").write_text("{"), r"config.json cannot be read as JSON"),
-    "no model type": (lambda path: (path / "config.json").write_text("{}"), r"has a config.json without `model_type`"),
+    "broken config": (lambda path: (path / "config.json").write_text("{", encoding="utf-8"), r"config.json cannot be read as JSON"),
+    "no model type": (lambda path: (path / "config.json").write_text("{}", encoding="utf-8"), r"has a config.json without `model_type`"),
     "no weights": (lambda path: (path / "model.safetensors").unlink(), r"without weights \(\*.safetensors\)"),
     "part of the weights": (in_parts, r"without model-00002-of-00002.safetensors: 1 of the 2 files"),
     "no tokenizer": (without_tokenizer, r"without tokenizer \(tokenizer.json\)"),
     "tokenizer.model alone": (slow_tokenizer, r"with a tokenizer.model and without tokenizer.json, the fast form"),
     "tokenizer.model and words": (lambda path: slow_tokenizer(path, "special_tokens_map.json", "vocab.json"), r"without tokenizer.json"),
-    "an adapter in it": (lambda path: (path / "adapter_config.json").write_text("{}"), r"with an adapter beside the weights"),
+    "an adapter in it": (lambda path: (path / "adapter_config.json").write_text("{}", encoding="utf-8"), r"with an adapter beside the weights"),
     "quantized by GPTQ": (with_config(quantization_config={"quant_method": "gptq", "bits": 4}), r"is quantized already \(gptq\)"),
     "quantized by bitsandbytes": (with_config(quantization_config={"load_in_4bit": True, "quant_method": "bitsandbytes"}), r"already \(bitsandbytes\)"),
     "quantized in FP8": (with_config(quantization_config={"quant_algo": "FP8"}), r"is quantized already \(FP8\)"),
@@ -121,7 +121,7 @@ def test_what_is_as_it_should_be(local):
         base_model.check(directory(local), 512)
     without_tokenizer(local)
     for name in ("vocab.json", "merges.txt"):
-        (local / name).write_text("{}")
+        (local / name).write_text("{}", encoding="utf-8")
     base_model.check(directory(local), 512)
 
 
@@ -140,11 +140,11 @@ def test_a_hub_model_is_known_once_it_is_fetched_and_no_other(tmp_path):
     base = tmp_path / layout.BASE
     base.mkdir(parents=True)
     origin = {"source": "hub", "name": "some/model", "revision": "a" * 40, "sha256": {}}
-    (base / "origin.json").write_text(json.dumps(origin))
-    (base / "config.json").write_text(json.dumps(TINY | {"max_position_embeddings": 100}))
+    (base / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    (base / "config.json").write_text(json.dumps(TINY | {"max_position_embeddings": 100}), encoding="utf-8")
     with pytest.raises(base_model.ModelError, match=r"is 512 and `model.name` 'some/model' has 100 positions"):
         base_model.check(hub, 512, tmp_path)
-    (base / "origin.json").write_text(json.dumps(origin | {"revision": "b" * 40}))
+    (base / "origin.json").write_text(json.dumps(origin | {"revision": "b" * 40}), encoding="utf-8")
     base_model.check(hub, 512, tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_a_hub_model_is_refused_before_its_weights_are_fetched(monkeypatch, tmp_
     import huggingface_hub
 
     siblings = [SimpleNamespace(rfilename=name, size=10) for name in (*files, "config.json", "model.safetensors")]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=siblings))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "config.json"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("weights were fetched"))
@@ -282,5 +282,5 @@ def test_a_job_asks_no_hub_whatever_was_imported_before():
         "try: HfApi().model_info('someone/something')\n"
         "except Exception as fault: print(type(fault).__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "OfflineModeIsEnabled\n"

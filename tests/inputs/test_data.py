@@ -71,7 +71,7 @@ def prepared(tmp_path, tokenizer_directory):
         data.fetch(data.Source.of(study), directory / "source.parquet", directory)
         data.prepare(study, directory / "source.parquet", tokenizer_directory, directory / "data")
         splits = {split: data.read_split(directory / "data" / f"{split}.parquet") for split in SPLITS}
-        return splits, json.loads((directory / "data" / "card.json").read_text())
+        return splits, json.loads((directory / "data" / "card.json").read_text(encoding="utf-8"))
 
     return prepare
 
@@ -118,13 +118,13 @@ def grouped(tmp_path, tokenizer_directory, rows, name="study", **keys):
     """Splits and card of (text, label, author) rows."""
     directory = tmp_path / name
     directory.mkdir()
-    with (directory / "train.csv").open("w", newline="") as file:
+    with (directory / "train.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "label", "author"), *rows])
     study = block(group_column="author", **keys)
     data.fetch(data.Source.of(study), directory / "source.parquet", directory)
     data.prepare(study, directory / "source.parquet", tokenizer_directory, directory / "data")
     splits = {split: data.read_split(directory / "data" / f"{split}.parquet") for split in SPLITS}
-    return splits, json.loads((directory / "data" / "card.json").read_text())
+    return splits, json.loads((directory / "data" / "card.json").read_text(encoding="utf-8"))
 
 
 def test_no_group_is_divided_between_splits(tmp_path, tokenizer_directory):

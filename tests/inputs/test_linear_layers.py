@@ -2,6 +2,7 @@
 
 import json
 
+import families
 import pytest
 import torch
 from lorastudy.engine import model
@@ -122,6 +123,24 @@ def test_experts_are_refused_and_attention_is_not(family):
     with pytest.raises(ModelError, match="all-linear") as caught:
         linear_layers.require(config(family, EXPERTS[family]), [cell("mlp"), cell("all-linear"), cell("attention")])
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_all_linear_means_all_in_every_family_or_is_refused(name):
+    """By the built model: what of a decoder layer is a matrix has an adapter, and the count is the formula's."""
+    shape = families.config_of(name).to_dict()
+    try:
+        expected = linear_layers.trainable_parameters(shape, 5, cell("all-linear"), "paper")
+    except ModelError as fault:
+        assert "keeps weights of it outside of linear layers" in str(fault)
+        return
+    adapted = model.add_adapters(
+        linear_layers.build(shape, classes=5), cell("all-linear"), Lora(0.0, "paper"), fused=False
+    )
+    assert model.trainable(adapted)[0] == expected
+    matrices = [weight for weight, p in adapted.named_parameters() if p.dim() > 1 and ".layers." in weight]
+    assert matrices or name.startswith("GPT")
+    assert [weight for weight in matrices if ".base_layer." not in weight and ".lora_" not in weight] == []
 
 
 def test_a_set_of_the_configuration():

@@ -231,12 +231,50 @@ def test_text_files_in_other_forms_of_unicode(tmp_path, name, encoding):
         ("a.tsv", b'text,label\n"nice, really",1\nno,2\n'),
         ("a.csv", b"text|label\nnice, really|1\nno|2\n"),
         ("a.csv", b'"text";"label"\r\n"nice, really";"1"\r\n"no";"2"\r\n'),
+        ("a.csv", b"sep=;\r\ntext;label\r\nnice, really;1\r\nno;2\r\n"),
+        ("a.csv", b'"sep=^"\ntext^label\nnice, really^1\nno^2\n'),
+        ("a.tsv", "SEP=\t\ntext\tlabel\nnice, really\t1\nno\t2\n".encode("utf-16")),
     ],
 )
 def test_what_separates_the_fields_is_found_out(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     read, _ = fetched(tmp_path, train_file=name)
     assert [(row["text"], row["label"]) for row in read] == [("nice, really", "1"), ("no", "2")]
+
+
+def test_lines_are_counted_with_the_one_that_states_what_separates_the_fields(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"sep=;\ntext;label\na;1\n;2\n")
+    with pytest.raises(data.DataError, match=r"empty text in column 'text' \(line 4\)"):
+        fetched(tmp_path, train_file="a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"])
+def test_a_form_of_unicode_without_a_mark_is_found_out_in_any_script(tmp_path, encoding):
+    """No letter of ASCII where the file begins, and one whose lower byte is zero (U+4E00)."""
+    rows = "".join(f"一部很好的电影{'一' * 9}{number},{number % 2}\n" for number in range(50))
+    (tmp_path / "a.csv").write_bytes(f"文,label\n{rows}".encode(encoding))
+    read, _ = fetched(tmp_path, train_file="a.csv", text_column="文")
+    assert (len(read), read[49]["text"]) == (50, f"一部很好的电影{'一' * 9}49")
+
+
+def test_a_zero_byte_in_a_text_makes_it_no_other_form_of_unicode(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\na\0b,1\nü\0,2\n".encode())
+    assert [row["text"] for row in fetched(tmp_path, train_file="a.csv")[0]] == ["a\0b", "ü\0"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "advice"),
+    [
+        (gzip.compress(b"text,label\na,1\n"), "give it the ending .gz"),
+        (b"PK\x03\x04\x14\0\0\0\x08\0", "save the table as CSV UTF-8"),
+        (b"PAR1\x15\0\x15", "give it the ending .parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json"])
+def test_a_file_of_another_kind_than_its_ending_says(tmp_path, name, begin, advice):
+    (tmp_path / name).write_bytes(begin)
+    with pytest.raises(data.DataError, match=f"is no text but .*{advice}"):
+        data.check(source(train_file=name), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +389,43 @@ def test_names_of_a_class_label_come_with_the_data(tmp_path):
     pq.write_table(named_labels([2, 0], ["neg", "so-so", "pos"]), tmp_path / "train-1.parquet")
     assert fetched(tmp_path, train_file="train-*.parquet")[1]["label_names"] == ["neg", "so-so", "pos"]
     write(tmp_path / "a.parquet", [(0, "a"), (1, "b")])
+    assert "label_names" not in fetched(tmp_path, train_file="a.parquet")[1]
+
+
+@pytest.mark.parametrize(
+    "where", [{"train_file": "train-*.parquet"}, {"train_file": "train-0.parquet", "test_file": "train-1.parquet"}]
+)
+def test_a_number_that_means_another_class_in_another_file_is_refused(tmp_path, where):
+    pq.write_table(named_labels([0, 1], ["neg", "pos"]), tmp_path / "train-0.parquet")
+    pq.write_table(named_labels([0, 1], ["pos", "neg"]), tmp_path / "train-1.parquet")
+    with pytest.raises(
+        data.DataError, match="'train-1.parquet' calls its labels pos, neg, and a file before it neg, pos"
+    ):
+        fetched(tmp_path, **where)
+
+
+def test_a_label_that_a_class_label_says_is_none(tmp_path):
+    """-1, as in the test splits of public tasks; without names it is a label like any other."""
+    pq.write_table(named_labels([0, 1, -1], ["neg", "pos"]), tmp_path / "a.parquet")
+    with pytest.raises(data.DataError, match=r"1 row has an empty label in column 'label' \(row #2\)"):
+        fetched(tmp_path, train_file="a.parquet")
+    write(tmp_path / "b.parquet", [(1, "a"), (-1, "b")])
+    assert [row["label"] for row in fetched(tmp_path, train_file="b.parquet")[0]] == ["1", "-1"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"info": {"features": [{"name": "label"}]}}',
+        '{"info": {"features": {"label": {"names": {"0": "a"}}}}}',
+    ],
+)
+def test_metadata_of_other_programs_name_no_label(tmp_path, told):
+    table = pa.table({"text": ["a", "b"], "label": [0, 1]}).replace_schema_metadata({"huggingface": told})
+    pq.write_table(table, tmp_path / "a.parquet")
     assert "label_names" not in fetched(tmp_path, train_file="a.parquet")[1]
 
 
@@ -469,7 +544,7 @@ FOUND_BY_FETCH = {
     "UTF-16 cut": ({"train.csv": "text,label\na,1\nb,2\n".encode("utf-16")[:-1]}, {}, r"'train.csv' begins as UTF-16 and does not go on so; save it again"),
     "label 01 for 1": ({"train.csv": b"text,label\na,01\nb,2\n"}, {"labels": (1, 2)}, r"for instance '01' \(line 2\); allowed: 1, 2. .*\(YAML takes 01 for the number 1: quote it\)"),
     "label yes for true": ({"train.csv": b"text,label\na,yes\nb,no\n"}, {"labels": (True, False)}, r"allowed: true, false. .*\(YAML takes yes, no, on and off for truth values: quote them\)"),
-    "cut gzip": ({"a.csv.gz": gzip.compress(GOOD)[:-12]}, {"train_file": "a.csv.gz"}, r"'a.csv.gz' cannot be read: .*; check"),
+    "cut gzip": ({"a.csv.gz": gzip.compress(GOOD * 1000)[:-12]}, {"train_file": "a.csv.gz"}, r"'a.csv.gz' cannot be read: .*; check"),
     "late Latin-1": ({"train.csv": b"text,label\n" + b"a,1\n" * 9000 + b"\xe9,2\n"}, {}, r"byte 0xe9 in line 9002"),
     "late broken JSON": ({"a.jsonl": b'{"text": "a", "label": 1}\n\n{"text": "b"'}, {"train_file": "a.jsonl"}, r"line 3 is not a JSON object"),
     "Parquet not UTF-8": ({"a.parquet": parquet(text=pa.array([b"\xe9"]).view(pa.string()), label=[1])}, {"train_file": "a.parquet"}, r"'a.parquet' .*UnicodeDecodeError"),
@@ -561,7 +636,7 @@ def store(cache, splits, readme="", revision=REVISION):
         content = {"label": [label for label, _ in rows], "text": [text for _, text in rows]}
         datasets.Dataset.from_dict(content, features).to_parquet(snapshot / "data" / f"{split}-00000-of-00001.parquet")
     if readme:
-        (snapshot / "README.md").write_text(readme)
+        (snapshot / "README.md").write_text(readme, encoding="utf-8")
     return snapshot
 
 

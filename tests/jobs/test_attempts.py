@@ -32,7 +32,7 @@ def fail(fault, job=JOB):
 
 
 def estimate(**options):
-    study = settings.load(yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8")))
     return resources.Estimate(study, grid.cells(study.grid), **options)
 
 

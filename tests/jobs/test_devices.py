@@ -29,7 +29,7 @@ def start(directory, memory_mb, gpus, seconds):
         f"    time.sleep({seconds}); print(json.dumps([gpu, {memory_mb}, begun, time.monotonic()]), flush=True)"
     )
     environment = os.environ | {nvidia.PRETENDED: gpus}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def test_shares_on_one_gpu_never_exceed_it(tmp_path):
@@ -120,7 +120,9 @@ def nvidia_smi(monkeypatch, tmp_path):
     def install(listed="", **answers):
         cases = "".join(f"*{fields.replace('__', ',')}*) printf '{rows}' ;;\n" for fields, rows in answers.items())
         tool = tmp_path / "nvidia-smi"
-        tool.write_text(f"#!/bin/sh\ncase \"$*\" in\n-L) printf '{listed}' ;;\n{cases}*) exit 6 ;;\nesac\n")
+        tool.write_text(
+            f"#!/bin/sh\ncase \"$*\" in\n-L) printf '{listed}' ;;\n{cases}*) exit 6 ;;\nesac\n", encoding="utf-8"
+        )
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
@@ -140,7 +142,9 @@ def test_the_gpus_that_nvidia_smi_lists(monkeypatch, nvidia_smi):
     assert nvidia.gpus() == []
 
 
-@pytest.mark.parametrize("unknown", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]"])
+@pytest.mark.parametrize(
+    "unknown", ["[N/A]", "[Not Supported]", "N/A", "[Insufficient Permissions]", "ERR!", "Unknown Error", "0"]
+)
 def test_a_gpu_that_does_not_report_its_memory_has_the_machines(nvidia_smi, monkeypatch, tmp_path, unknown):
     """An NVIDIA GB10 shares the memory of its CPU."""
     nvidia_smi(**{ALL: f"0, GPU-2d, {unknown}\\n"})
@@ -148,6 +152,33 @@ def test_a_gpu_that_does_not_report_its_memory_has_the_machines(nvidia_smi, monk
     assert nvidia.gpus() == [nvidia.Gpu("GPU-2d", 122_570)]
     with devices.claimed(8000, tmp_path / "locks") as (gpu,):
         assert os.environ[nvidia.VISIBLE] == gpu.name == "GPU-2d"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9",
+        "echo 'No devices were found'",
+        "printf '\\n\\n'",
+        "printf '\\377\\376'; exit 1",
+        "kill -9 $$",
+    ],
+)
+def test_without_an_answer_there_is_no_gpu(monkeypatch, tmp_path, script):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert nvidia.gpus() == []
+
+
+def test_a_driver_that_hangs_is_not_waited_for(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(nvidia, "TIMEOUT", 0.2)
+    assert nvidia.query("name") == []
 
 
 def test_the_memory_of_the_machine():
@@ -197,7 +228,7 @@ def test_the_version_of_the_driver(nvidia_smi, monkeypatch, tmp_path, shown):
     assert nvidia.driver() is None
     nvidia_smi(driver_version="580.1.2\\n")
     if shown:
-        (tmp_path / "version").write_text("580.3.4\n")
+        (tmp_path / "version").write_text("580.3.4\n", encoding="utf-8")
     assert nvidia.driver() == ("580.3.4" if shown else "580.1.2")
 
 

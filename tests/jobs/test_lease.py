@@ -39,7 +39,7 @@ def elsewhere(directory, silent, name="cell", **changes):
     path = directory / f"{name}.json"
     directory.mkdir(exist_ok=True)
     holder = lease.Lease(name, directory).holder | {"host": "another", "token": "other"} | changes
-    path.write_text(json.dumps(holder))
+    path.write_text(json.dumps(holder), encoding="utf-8")
     os.utime(path, (time.time() - silent,) * 2)
     return path
 
@@ -47,7 +47,7 @@ def elsewhere(directory, silent, name="cell", **changes):
 def test_a_lease_leaves_nothing(directory):
     with lease.held("cell", directory) as held:
         assert not held.waited
-        assert json.loads((directory / "cell.json").read_text())["pid"] == os.getpid()
+        assert json.loads((directory / "cell.json").read_text(encoding="utf-8"))["pid"] == os.getpid()
     assert not directory.exists()
 
 
@@ -208,21 +208,21 @@ def _count(directory, counter):
     for _ in range(20):
         one = lease.Lease("cell", directory)
         one.acquire(poll=0.001)
-        value = int(counter.read_text())
+        value = int(counter.read_text(encoding="utf-8"))
         time.sleep(0.001)
-        counter.write_text(str(value + 1))
+        counter.write_text(str(value + 1), encoding="utf-8")
         one.release()
 
 
 def counted_by_four(directory, counter):
     """What a counter shows that four processes have each raised, holding the lease."""
-    counter.write_text("0")
+    counter.write_text("0", encoding="utf-8")
     processes = [get_context("fork").Process(target=_count, args=(directory, counter)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    return counter.read_text()
+    return counter.read_text(encoding="utf-8")
 
 
 def test_never_two_holders(directory, tmp_path, links):

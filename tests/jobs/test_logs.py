@@ -25,7 +25,7 @@ with logs.to_file(sys.argv[1]):
 def test_what_others_say_is_kept_where_it_matters(tmp_path, report, kept):
     log = tmp_path / "x.log"
     subprocess.run([sys.executable, "-c", SAY, log, report], check=True)
-    said = log.read_text()
+    said = log.read_text(encoding="utf-8")
     for ordinary in ("glyf", "is_gradient_checkpointing"):
         assert ordinary not in said
     for matters in ("a broken font", "another thing is deprecated", "ours"):
@@ -50,7 +50,7 @@ def test_the_report_of_transformers_is_recognised(tiny_base, tmp_path):
         "    [Model.from_pretrained(base, num_labels=5) for base in sys.argv[2:]]\n"
     )
     subprocess.run([sys.executable, "-c", load, tmp_path / "x.log", tiny_base, broken], check=True)
-    reports = (tmp_path / "x.log").read_text().split("LOAD REPORT")[1:]
+    reports = (tmp_path / "x.log").read_text(encoding="utf-8").split("LOAD REPORT")[1:]
     assert reports  # twice under CI=true, where transformers' logger propagates
     for said in reports:
         assert str(broken) in said

@@ -27,9 +27,9 @@ def finished(tmp_path):
 def train(finished):
     own = finished.begin()
     (own / "adapter").mkdir()
-    (own / "adapter" / "weights").write_text("w")
-    (own / "training_log.csv").write_text("l")
-    (own / outputs.RECORD).write_text(json.dumps({"provenance": {"config": SPEC, "inputs": INPUTS}}))
+    (own / "adapter" / "weights").write_text("w", encoding="utf-8")
+    (own / "training_log.csv").write_text("l", encoding="utf-8")
+    (own / outputs.RECORD).write_text(json.dumps({"provenance": {"config": SPEC, "inputs": INPUTS}}), encoding="utf-8")
     finished.keep()
 
 
@@ -40,8 +40,8 @@ def test_a_finished_cell_is_put_in_place_again_without_training(finished, places
     places["training_log.csv"].unlink()
     assert finished.matches(SPEC, INPUTS)
     finished.put(places)
-    assert (places["adapter"] / "weights").read_text() == "w"
-    assert places["training_log.csv"].read_text() == "l"
+    assert (places["adapter"] / "weights").read_text(encoding="utf-8") == "w"
+    assert places["training_log.csv"].read_text(encoding="utf-8") == "l"
     assert sorted(path.name for path in places["adapter"].parent.iterdir()) == [
         "adapter",
         "training.json",
@@ -64,7 +64,7 @@ def test_outputs_are_new_even_if_the_files_are_old(finished, places):
 
 def test_what_a_killed_job_left_half_written_is_not_taken_for_the_cell(finished, places):
     own = finished.begin()
-    (own / outputs.RECORD).write_text("{")
+    (own / outputs.RECORD).write_text("{", encoding="utf-8")
     assert not finished.matches(SPEC, INPUTS)
     train(finished)
     assert [path.name for path in finished.kept.parent.iterdir()] == ["finished"]
@@ -81,7 +81,7 @@ def test_no_trace_once_it_is_evaluated(finished, tmp_path):
 def base(tmp_path):
     directory = tmp_path / "results" / "model" / "base"
     directory.mkdir(parents=True)
-    (directory / "origin.json").write_text('{"name": "x"}')
+    (directory / "origin.json").write_text('{"name": "x"}', encoding="utf-8")
     (tmp_path / "weights").write_bytes(b"12345")
     (directory / "model.safetensors").symlink_to(tmp_path / "weights")
     return directory
@@ -97,7 +97,7 @@ def test_the_base_is_staged_once_and_whole(base, tmp_path, monkeypatch):
     made = (copy / "model.safetensors").stat().st_ino
     assert staging.local(base) == copy
     assert (copy / "model.safetensors").stat().st_ino == made
-    (base / "origin.json").write_text('{"name": "another"}')
+    (base / "origin.json").write_text('{"name": "another"}', encoding="utf-8")
     assert staging.local(base) != copy
 
 

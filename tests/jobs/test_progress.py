@@ -111,7 +111,9 @@ def test_the_time_left_counts_whole_jobs(study):
     place = Path("logs", "benchmarks")
     place.mkdir()
     for step, seconds in (("finetune", "130.5"), ("evaluate", "20.0")):
-        (place / f"lora_attention_r8_a32_s0.{step}.tsv").write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:02:10\t100\n")
+        (place / f"lora_attention_r8_a32_s0.{step}.tsv").write_text(
+            f"s\th:m:s\tmax_rss\n{seconds}\t0:02:10\t100\n", encoding="utf-8"
+        )
     state = state_of(study, "lora_attention_r8_a32_s0")
     assert (state.seconds, state.job_seconds) == (610.0, 150.5)
     assert progress.seconds_left([state, progress.State("c", progress.TRAINING)]) == 150.5
@@ -120,7 +122,10 @@ def test_the_time_left_counts_whole_jobs(study):
 def test_steps_of_the_workflow(tmp_path):
     log = tmp_path / "snakemake.log"
     assert progress.steps(log) is None
-    log.write_text("Building DAG of jobs...\n3 of 46 steps (7%) done\nx\n12 of 46 steps (26%) done\nSelect jobs\n")
+    log.write_text(
+        "Building DAG of jobs...\n3 of 46 steps (7%) done\nx\n12 of 46 steps (26%) done\nSelect jobs\n",
+        encoding="utf-8",
+    )
     assert progress.steps(log) == (12, 46)
 
 

@@ -40,7 +40,7 @@ def hold(study):
 
 def resume(study, *arguments):
     command = [sys.executable, "workflow/scripts/resume.py", "-d", study, *arguments, "-n", "--quiet"]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
 
 
 def test_it_waits_for_an_orphan(study, hold):

@@ -20,7 +20,7 @@ def fake(tmp_path):
     def install(name, script):
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         path.chmod(0o755)
 
     return install
@@ -31,19 +31,24 @@ def call(tmp_path):
     """Function that runs one of the commands in a study where jobs 7 and 8 were submitted."""
     place = tmp_path / ".snakemake" / "slurm_jobs" / RUN
     place.mkdir(parents=True)
-    (place / "submitted").write_text("7\n8\n")
+    (place / "submitted").write_text("7\n8\n", encoding="utf-8")
 
     def run(name, *arguments, seconds_ago=None, **environment):
         if seconds_ago is not None:
-            (place / "doubts.json").write_text(json.dumps({"7": time.time() - seconds_ago}))
+            (place / "doubts.json").write_text(json.dumps({"7": time.time() - seconds_ago}), encoding="utf-8")
         path = f"{COMMANDS}:{tmp_path / 'bin'}:{os.environ['PATH']}"
         notices = tmp_path / "notices"
         notices.touch()
         environment = os.environ | {"PATH": path, "LORASTUDY_NOTICES": str(notices)} | environment
         done = subprocess.run(
-            [COMMANDS / name, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            [COMMANDS / name, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
-        return done.returncode, done.stdout, notices.read_text()
+        return done.returncode, done.stdout, notices.read_text(encoding="utf-8")
 
     return run
 
@@ -92,7 +97,7 @@ def test_a_forgotten_job_is_never_taken_for_a_success_without_evidence(
     fake("sacct", f"echo '{accounted}'" if accounted else "exit 1")
     path = tmp_path / ".snakemake" / "slurm_logs" / "rule_x" / "7.log"
     path.parent.mkdir(parents=True)
-    path.write_text(log)
+    path.write_text(log, encoding="utf-8")
     assert states(call, seconds_ago=seconds_ago)[0] == {"7": expected, "8": "RUNNING"}
 
 
@@ -115,7 +120,11 @@ def test_submission_waits_for_the_controller_and_remembers_the_job(fake, call, t
     code, out, notices = call("sbatch", "--parsable", "--job-name", RUN, "--wrap=true")
     assert (code, out) == (0, "9\n")
     assert "submission waits" in notices
-    assert (tmp_path / ".snakemake" / "slurm_jobs" / RUN / "submitted").read_text().split() == ["7", "8", "9"]
+    assert (tmp_path / ".snakemake" / "slurm_jobs" / RUN / "submitted").read_text(encoding="utf-8").split() == [
+        "7",
+        "8",
+        "9",
+    ]
 
 
 def test_a_refused_submission_fails_at_once(fake, call):
@@ -213,7 +222,7 @@ def test_jobs_of_a_study_whatever_their_comments_hold(fake, tmp_path, monkeypatc
 def test_the_status_commands_need_no_new_python():
     """A login node's own python3 may be old."""
     for name in ("squeue", "sbatch"):
-        text = (COMMANDS / name).read_text()
+        text = (COMMANDS / name).read_text(encoding="utf-8")
         compile(text, name, "exec", dont_inherit=True)
         assert "f'" not in text and 'f"' not in text
         assert ":=" not in text

@@ -22,9 +22,11 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def test_a_job_notes_its_time_and_memory(tmp_path):
-    done = subprocess.run([sys.executable, "-c", JOB], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", JOB], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     cpu, memory = map(float, done.stdout.split())
-    (took,) = pd.read_csv(StringIO((tmp_path / "logs/benchmarks/cell.finetune.tsv").read_text()), sep="\t").itertuples()
+    (took,) = pd.read_csv(
+        StringIO((tmp_path / "logs/benchmarks/cell.finetune.tsv").read_text(encoding="utf-8")), sep="\t"
+    ).itertuples()
     assert took.s > 0.8  # what it slept and what it waited for
     assert took.cpu_time - 0.5 == pytest.approx(cpu, abs=0.2)
     assert memory == pytest.approx(took.max_rss, rel=0.1)

@@ -86,7 +86,7 @@ def ask(endpoint, *names, **environment):
         **environment,
     }
     command = [sys.executable, "-c", ASK, *names]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.splitlines()
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=clean).stdout.splitlines()
 
 
 def test_what_the_hub_answers_in_words(hub):
@@ -185,9 +185,9 @@ def test_what_is_there_already_is_not_asked_for(tmp_path, index):
 
 
 def test_a_gated_model_ends_the_command_in_a_clear_line(hub, tmp_path, snakemake):
-    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8"))
     config["model"] = {"source": "hub", "name": "some/gated", "revision": REVISION}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", tmp_path)
     done = snakemake("-d", tmp_path, "--cores", 1, "check", check=False, HF_ENDPOINT=hub)
     assert done.returncode != 0
@@ -223,12 +223,12 @@ def base_findings(monkeypatch, tmp_path, weights, **changes):
     def told(*_, **__):
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in SIZES.items()])
 
-    (tmp_path / "config.json").write_text(json.dumps(architecture.named("tiny") | changes))
+    (tmp_path / "config.json").write_text(json.dumps(architecture.named("tiny") | changes), encoding="utf-8")
     names = SimpleNamespace(weight_map=dict.fromkeys(weights, "model.safetensors"))
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", told)
     monkeypatch.setattr(huggingface_hub.HfApi, "get_safetensors_metadata", lambda *_, **__: names)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "config.json"))
-    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8"))
     config["model"] = {"source": "hub", "name": "some/model", "revision": REVISION}
     found = list(check.base(settings.load(config), tmp_path))
     return {finding.state: finding.text for finding in found}
@@ -252,7 +252,7 @@ def test_a_bare_decoder_in_a_directory_cannot_be_prompted(tmp_path):
 
     AutoModel.from_config(AutoConfig.for_model(**architecture.named("tiny"))).save_pretrained(tmp_path / "model")
     base_model.byte_tokenizer().save_pretrained(tmp_path / "model")
-    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8"))
     study = settings.load(config | {"model": {"source": "directory", "name": "model", "dtype": "float32"}})
     assert [finding.state for finding in check.base(study, tmp_path)] == ["ok", "note"]
 
@@ -262,7 +262,7 @@ def test_a_bare_decoder_in_a_directory_cannot_be_prompted(tmp_path):
 
 @pytest.fixture
 def paper_study():
-    return settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    return settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
 
 
 def test_every_cell_of_the_paper_s_study_is_held_against_every_gpu(paper_study):
@@ -358,7 +358,7 @@ def test_finished_cells_give_the_speed_of_this_machine(tmp_path):
 
 
 def test_a_short_text_fits_a_model_of_two_layers():
-    shape = json.loads((settings.ARCHITECTURES / "tiny.json").read_text())
+    shape = json.loads((settings.ARCHITECTURES / "tiny.json").read_text(encoding="utf-8"))
     found = memory.fit(shape, 5, grid.Cell("lora", "attention", 2, 4, 0), 40.0, most_tokens=8192, longest=64)
     assert (found.micro_batch_tokens, found.checkpointed_layers) == (8192, 0)
 
@@ -369,11 +369,12 @@ def test_a_short_text_fits_a_model_of_two_layers():
         ("NVIDIA A100-SXM4-40GB, 40960, 400.00", "this NVIDIA A100-SXM4-40GB", 40.0, 312, 400.0),
         ("NVIDIA H100 80GB HBM3, 81559, 700.00", "this NVIDIA H100 80GB HBM3", 81559 / 1024, 989, 700.0),
         ("Tesla K80, 11441, [N/A]", "this Tesla K80", 11441 / 1024, hardware.UNKNOWN, None),
+        ("[N/A], 11441 MiB, ERR!", "this GPU without a name", 11441 / 1024, hardware.UNKNOWN, None),
     ],
 )
 def test_the_gpu_at_hand(tmp_path, monkeypatch, said, name, gib, tflops, watts):
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.write_text(f"#!/bin/sh\necho '{said}'\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     rate = tflops * 1e12 * 0.5

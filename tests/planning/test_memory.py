@@ -12,7 +12,7 @@ from lorastudy.study import paper
 from lorastudy.study.grid import Cell
 from lorastudy.study.settings import ARCHITECTURES, REPOSITORY, Lora
 
-LLAMA = json.loads((ARCHITECTURES / "llama-3-8b.json").read_text())
+LLAMA = json.loads((ARCHITECTURES / "llama-3-8b.json").read_text(encoding="utf-8"))
 LORA, QLORA = (Cell(method, "all-linear", 8, 16, 0) for method in ("lora", "qlora"))
 MEASURED = REPOSITORY / "benchmarks" / "results" / "throughput_nvidia-h100-80gb-hbm3.json"
 
@@ -43,7 +43,7 @@ def test_moments_in_8_bits_by_hand():
 
 def test_peaks_measured_on_a_gpu_are_predicted_within_a_tenth():
     """From the committed measurements, whose predictions are made anew here."""
-    rows = [row for row in json.loads(MEASURED.read_text())["rows"] if "largest_pack" in row]
+    rows = [row for row in json.loads(MEASURED.read_text(encoding="utf-8"))["rows"] if "largest_pack" in row]
     assert len(rows) >= 12
     for row in rows:
         method, targets, r = row["method"], row.get("targets", "all-linear"), row.get("r", 8)
@@ -85,7 +85,7 @@ def test_a_scheduler_is_asked_for_fragmentation_and_context_too():
 def test_the_rounded_copies_are_those_that_the_decoder_makes(tiny_base):
     from lorastudy.engine import decoder
 
-    architecture = json.loads((ARCHITECTURES / "tiny.json").read_text())
+    architecture = json.loads((ARCHITECTURES / "tiny.json").read_text(encoding="utf-8"))
     for targets, modules in (("attention", None), ("all-linear", None), ("mlp", None), ("q-v", ["q_proj", "v_proj"])):
         cell = Cell("lora", targets, 4, 8, 0, modules=modules)
         adapted = model.add_adapters(model.load_classifier(tiny_base, 5, "float32", 0), cell, Lora(0.0, "paper"))

@@ -9,7 +9,7 @@ from lorastudy.study.settings import REPOSITORY
 
 
 def paper(gpu="a100", data=None, **training):
-    configuration = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    configuration = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
     configuration["data"] |= data or {}
     configuration["training"] |= training
     study = settings.load(configuration)
@@ -69,5 +69,5 @@ def test_the_prepared_data_s_tokens_count_once_they_are_known(tmp_path, monkeypa
     before = paper().finetune_minutes("lora_attention_r8_a16_s0")
     card = tmp_path / "results" / "data" / "card.json"
     card.parent.mkdir(parents=True)
-    card.write_text('{"splits": {"train": {"tokens": 1500000}}}')
+    card.write_text('{"splits": {"train": {"tokens": 1500000}}}', encoding="utf-8")
     assert paper().finetune_minutes("lora_attention_r8_a16_s0") < 0.5 * before

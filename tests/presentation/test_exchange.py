@@ -91,7 +91,7 @@ def published(tmp_path_factory, tiny_base):
     expected = {name: publish(directories[name], tiny_base, *PUBLISHED[name]) for name in PUBLISHED}
     done = subprocess.run(
         [sys.executable, REPOSITORY / "tests" / "use_published.py", *directories.values()],
-        capture_output=True, text=True, check=False, cwd=tmp_path_factory.getbasetemp(),
+        capture_output=True, encoding="utf-8", check=False, cwd=tmp_path_factory.getbasetemp(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -120,11 +120,13 @@ def test_others_load_and_merge_it(name, published):
     """PEFT's auto class, and transformers after merging and saving. Adapters of a quantized base fit that base alone."""
     _, probability, found, directory = published[name]
     close = 0.03 if PUBLISHED[name][3] == "bfloat16" else 1e-5
-    eager = "attn_logit_softcapping" not in json.loads((directory / "model" / "config.json").read_text())
+    eager = "attn_logit_softcapping" not in json.loads(
+        (directory / "model" / "config.json").read_text(encoding="utf-8")
+    )
     if eager:  # PEFT's auto class takes transformers' own choice of attention, which knows no cap
         assert np.abs(found["auto"] - probability).max() < close
     assert np.abs(found["merged"] - probability).max() < close
-    config = json.loads((directory / "merged" / "config.json").read_text())
+    config = json.loads((directory / "merged" / "config.json").read_text(encoding="utf-8"))
     assert [config["id2label"][str(index)] for index in range(3)] == CLASSES
     assert config["label2id"] == {label: index for index, label in enumerate(CLASSES)}
 
@@ -160,12 +162,12 @@ def test_a_folded_head_by_hand(tmp_path):
         "target_modules": ["v", "q", "score"], "modules_to_save": ["score.base_layer"], "task_type": None,
         "auto_mapping": {}, "lora_alpha": 6, "r": 2, "use_rslora": False,
     }  # fmt: skip
-    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     exchange.write(tmp_path / "adapter", tmp_path)
     written = load_file(tmp_path / "adapter_model.safetensors")
     assert written.keys() == {f"{prefix}score.weight", f"{prefix}model.q.lora_A.weight"}
     assert written[f"{prefix}score.weight"].tolist() == [[7.0, 2.0], [18.0, 4.0]]
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["target_modules"], config["modules_to_save"], config["task_type"]) == (
         ["q", "v"],
         ["score"],

@@ -622,7 +622,7 @@ def assert_tidy(figure, name):
 
 
 def test_the_papers_grid_is_drawn_within_its_bounds(study):
-    papers = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["grid"] | {"seeds": [0, 1, 2]}
+    papers = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["grid"] | {"seeds": [0, 1, 2]}
     loaded, results = study({f"grid__{name}": value for name, value in papers.items()}, seed_spread=0.01)
     for name in figures.names(loaded.grid):
         figure, caption = drawn(name, results)
@@ -743,7 +743,7 @@ def test_the_same_bytes_again_without_torch_and_with_embedded_fonts(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", DRAW, tmp_path / "study", tmp_path / seed],
             env={"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": date, "PATH": "/usr/bin:/bin", "PYTHONPATH": tests},
-            capture_output=True, text=True, check=True,
+            capture_output=True, encoding="utf-8", check=True,
         )  # fmt: skip
         assert json.loads(done.stdout) == []
     files = sorted(path.name for path in (tmp_path / "1").iterdir())
@@ -792,7 +792,7 @@ def test_settings_of_matplotlib_that_are_the_users_change_no_figure(tmp_path, sp
 
 def test_every_figure_and_table_is_in_the_report_with_caption_and_labels(copy_study, snakemake):
     snakemake("-d", copy_study, "--report", copy_study / "snakemake_report.html", "figures/", "paper_tables/")
-    page = (copy_study / "snakemake_report.html").read_text()
+    page = (copy_study / "snakemake_report.html").read_text(encoding="utf-8")
     found, _ = json.JSONDecoder().raw_decode(page[page.index('var results = {"') + len("var results = ") :])
     made = [path for place in ("figures", "paper_tables") for path in (copy_study / place).iterdir() if path.is_file()]
     assert {f"{path.parent.name}/{path.name}" for path in made} == set(found)
@@ -801,3 +801,14 @@ def test_every_figure_and_table_is_in_the_report_with_caption_and_labels(copy_st
         kind = {"figures": "figure", "paper_tables": "table"}[Path(path).parent.name]
         assert entry["labels"] == {kind: name, "format": suffix}
         assert (figures.describe(name) if kind == "figure" else name) in entry["caption"]
+
+
+def test_a_study_of_which_nothing_counts_any_more_is_drawn(study):
+    """As after a change of a setting, when figures are asked for before anything has run again."""
+    loaded = settings.load(synthetic.config())
+    cells = list(grid.cells(loaded.grid))
+    for status in ("stale", "missing"):
+        _, results = study(**{status: cells})
+        assert set(results.cells.status) == {status}
+        for name in figures.names(loaded.grid, True):
+            drawn(name, results)

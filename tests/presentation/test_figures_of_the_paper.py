@@ -18,7 +18,7 @@ LLAMA = {"source": "hub", "name": paper.MODEL, "revision": "0" * 40, "dtype": "b
 def papers(tmp_path_factory):
     """Results of a study on the paper's grid, with its model."""
     directory = tmp_path_factory.mktemp("papers")
-    of_grid = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["grid"]
+    of_grid = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))["grid"]
     changes = {f"grid__{name}": value for name, value in of_grid.items()}
     study = synthetic.config(**changes, **{f"model__{name}": value for name, value in LLAMA.items()})
     loaded = synthetic.write(

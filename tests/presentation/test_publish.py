@@ -28,18 +28,20 @@ def test_the_form_that_the_hub_expects(published, cell):
     assert {path.name for path in directory.iterdir() if not path.name.startswith(".")} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "metrics.json", "training.json",
     }  # fmt: skip
-    front, body = metadata((directory / "README.md").read_text())
+    front, body = metadata((directory / "README.md").read_text(encoding="utf-8"))
     assert (front["library_name"], front["pipeline_tag"]) == ("peft", "text-classification")
-    measured = json.loads((directory / "metrics.json").read_text())
+    measured = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     results = front["model-index"][0]["results"][0]["metrics"]
     assert {one["type"]: one["value"] for one in results}["accuracy"] == measured["metrics"]["accuracy"]
     assert f"| accuracy | {measured['metrics']['accuracy']:.3f} |" in body
-    assert str(published) not in (directory / "README.md").read_text()
+    assert str(published) not in (directory / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_card_s_code_gives_the_study_s_predictions(published, cell, monkeypatch):
-    code = re.search(r"```python\n(.*?)```", (published / "publish" / cell / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(
+        r"```python\n(.*?)```", (published / "publish" / cell / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
     base = str(published / "results" / "model" / "base")
     assert code.count('BASE, ADAPTER = "tiny", "."') == 1
     code = code.replace('BASE, ADAPTER = "tiny", "."', f'BASE, ADAPTER = {base!r}, "."')
@@ -62,7 +64,7 @@ def test_a_cell_without_a_result_is_not_trained_for_this(copy_study, snakemake):
 
 def test_a_cell_that_diverged_is_refused(tmp_path):
     for name in ("metrics", "training"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"status": "diverged"}))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"status": "diverged"}), encoding="utf-8")
     with pytest.raises(publish.PublishError, match="is diverged; choose a finished cell"):
         publish.write(tmp_path, tmp_path / "card.json", tmp_path / "out", "A study")
     assert not (tmp_path / "out").exists()
@@ -99,7 +101,9 @@ def test_a_model_on_the_hub_is_named_as_its_base():
 
 def test_full_fine_tuning_has_no_adapter_to_publish(tmp_path):
     for name in ("metrics", "training"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"status": "finished", "cell": {"method": "full"}}))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"status": "finished", "cell": {"method": "full"}}), encoding="utf-8"
+        )
     with pytest.raises(publish.PublishError, match="is a whole model and no adapter"):
         publish.write(tmp_path, tmp_path / "card.json", tmp_path / "out", "A study")
     assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ from lorastudy.study.configuration import Configuration
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
     path, results = report_study.write(tmp_path_factory.mktemp("reported") / "study")
-    return path, results, path.read_text()
+    return path, results, path.read_text(encoding="utf-8")
 
 
 def study_of(page, part="study"):
@@ -60,7 +60,7 @@ def test_verdicts_come_first_and_are_those_of_the_table(reported):
 def test_verdicts_say_which_learning_rate_they_are_of_where_there_are_two(reported, tmp_path):
     assert "<dt>Learning rate</dt>" not in reported[2]
     path, _ = report_study.write(tmp_path / "study", (), grid__learning_rates=[3e-3], line__r=[8, 16], line__alpha=[32])
-    said = re.findall(r"<dt>Learning rate</dt><dd>(.*?)</dd>", path.read_text())
+    said = re.findall(r"<dt>Learning rate</dt><dd>(.*?)</dd>", path.read_text(encoding="utf-8"))
     views = pd.read_csv(path.parent / "paper_tables" / "questions.csv")["view"]
     words = {"configured": "the configured one for all", "tuned": "the best of each point"}
     assert said == views.map(words).tolist()
@@ -123,24 +123,24 @@ def test_the_page_is_the_same_bytes_again(reported):
     path, results, page = reported
     path.unlink()
     report_study.page(path.parent, results)
-    assert path.read_text() == page
+    assert path.read_text(encoding="utf-8") == page
 
 
 def test_it_reads_only_what_the_rule_declares(tmp_path):
     """Neither records of cells nor texts: the page is the same when they are gone."""
     path, results = report_study.write(tmp_path / "study")
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     for name in ("cells", "zero_shot", "data"):
         shutil.rmtree(path.parent / "results" / name)
     report_study.page(path.parent, results)
-    assert path.read_text() == page
+    assert path.read_text(encoding="utf-8") == page
 
 
 def test_texts_are_in_one_place_that_a_page_without_them_has_otherwise(tmp_path):
     """The page of the same study without its test texts: what lies around that place is the same, and it says why."""
     study, pages = report_study.run(tmp_path), []
     for _ in range(2):
-        pages.append(report_study.draw(tmp_path, study, ("r_trend",))[0].read_text())
+        pages.append(report_study.draw(tmp_path, study, ("r_trend",))[0].read_text(encoding="utf-8"))
         for name in ("figures", "paper_tables"):
             shutil.rmtree(tmp_path / name)
         (tmp_path / "results" / "data" / "test.parquet").unlink(missing_ok=True)

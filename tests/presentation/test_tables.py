@@ -54,7 +54,7 @@ def write(name, results, parameters, place, directory=paper.DIRECTORY):
     """Write a table; returns (data frame of the CSV, Markdown, LaTeX)."""
     paths = {suffix: place / f"{name}.{suffix}" for suffix in tables.FORMATS}
     tables.write(name, results, parameters, paths, directory)
-    return pd.read_csv(paths["csv"]), paths["md"].read_text(), paths["tex"].read_text()
+    return pd.read_csv(paths["csv"]), paths["md"].read_text(encoding="utf-8"), paths["tex"].read_text(encoding="utf-8")
 
 
 # The paper's numbers
@@ -224,9 +224,9 @@ def test_differences_are_computed(results, parameters, tmp_path, name, old, new,
     directory = tmp_path / "paper"
     shutil.copytree(paper.DIRECTORY, directory)
     path = directory / paper.FILES[int(name[5])]
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
     after, _, _ = write(name, results, parameters, tmp_path, directory)
     assert after.reproduced.equals(before.reproduced)
     assert (~np.isclose(after.difference, before.difference, equal_nan=True)).sum() == moved
@@ -438,12 +438,16 @@ def test_a_study_of_its_own_is_not_said_to_be_the_papers(written):
     """It is named in the tables of the shape that it is about alone, and as a value of ``lora.head``."""
     kind, place = written
     names = tables.names(kind != "without the paper", ["lora", "qlora"])
-    said = {name: re.search(r"\bpaper\b", (place / f"{name}.md").read_text()) for name in names}
+    said = {name: re.search(r"\bpaper\b", (place / f"{name}.md").read_text(encoding="utf-8")) for name in names}
     if kind == "without the paper":
         about_llama = {"table2_memory_by_dtype", "table3_memory_by_method", "table4_trainable_parameters"}
         assert [name for name in said if said[name] and name not in about_llama] == ["assumptions"]
-        assert (place / "table5_zero_shot.md").read_text().startswith("**The base model before fine-tuning.**")
-        settings_of_it = (place / "assumptions.md").read_text()
+        assert (
+            (place / "table5_zero_shot.md")
+            .read_text(encoding="utf-8")
+            .startswith("**The base model before fine-tuning.**")
+        )
+        settings_of_it = (place / "assumptions.md").read_text(encoding="utf-8")
         assert "| training.learning_rate" in settings_of_it and "reason" not in settings_of_it
     else:
         assert all(said[name] for name in said if name not in ("cost", "questions"))
@@ -461,7 +465,7 @@ def test_there_is_one_table_a_number(written):
 @pytest.mark.parametrize("name", NAMES)
 def test_markdown_is_rectangular(written, name):
     _, place = written
-    lines = [line for line in (place / f"{name}.md").read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in (place / f"{name}.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert len(lines) > 2
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "nan" not in "\n".join(lines).lower().replace("finance", "")
@@ -506,7 +510,7 @@ def check_latex(text):
 @pytest.mark.parametrize("name", NAMES)
 def test_latex_is_well_formed(written, name):
     _, place = written
-    check_latex((place / f"{name}.tex").read_text())
+    check_latex((place / f"{name}.tex").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -532,10 +536,11 @@ def test_latex_compiles(written, tmp_path):
     inputs = "".join(f"\\input{{{place}/{name}.tex}}\\clearpage\n" for name in NAMES)
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage[margin=2cm]{geometry}\\usepackage{array,booktabs,longtable}\n"
-        f"\\begin{{document}}\n\\input{{{place}/numbers.tex}}\n\\StudyName: \\StudyVerdictTargets\n{inputs}\\end{{document}}\n"
+        f"\\begin{{document}}\n\\input{{{place}/numbers.tex}}\n\\StudyName: \\StudyVerdictTargets\n{inputs}\\end{{document}}\n",
+        encoding="utf-8",
     )
     command = [debian.pdflatex(), "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout[-2000:]
 
 
@@ -551,7 +556,7 @@ def test_without_the_paper_no_column_is_its(written):
         for path in place.glob("*.md"):
             if path.stem in tables.OF_PAPER:
                 continue
-            header = next(line for line in path.read_text().splitlines() if line.startswith("|"))
+            header = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
             assert "paper" not in header
     else:
         assert all({"paper", "difference"} <= set(columns) for columns in has.values())
@@ -585,7 +590,7 @@ def test_three_digits(value, expected):
 
 def test_the_page_is_that_of_the_list():
     page = runpy.run_path(str(REPOSITORY / "docs" / "paper.py"))["page"]
-    assert (REPOSITORY / "docs" / "paper.md").read_text() == page(), "run python docs/paper.py"
+    assert (REPOSITORY / "docs" / "paper.md").read_text(encoding="utf-8") == page(), "run python docs/paper.py"
 
 
 def test_the_table_of_assumptions_has_the_studys_values(results, parameters, tmp_path):
@@ -593,7 +598,7 @@ def test_the_table_of_assumptions_has_the_studys_values(results, parameters, tmp
     values = frame.set_index("key").value
     assert (values["training.learning_rate"], values["data.train_size"]) == ("0.001", "100")
     assert values["data.train_file"] == "reviews.csv"  # the data set has no name here
-    assert len(frame) == len(yaml.safe_load(assumptions.FILE.read_text()))
+    assert len(frame) == len(yaml.safe_load(assumptions.FILE.read_text(encoding="utf-8")))
 
 
 # Macros
@@ -601,7 +606,7 @@ def test_the_table_of_assumptions_has_the_studys_values(results, parameters, tmp
 
 def test_macros_are_the_numbers_of_the_summary(results, tmp_path):
     numbers.write(tmp_path / "numbers.tex", results)
-    found = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\}", (tmp_path / "numbers.tex").read_text()))
+    found = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\}", (tmp_path / "numbers.tex").read_text(encoding="utf-8")))
     assert all(set(name) <= set(string.ascii_letters) for name in found)
     cells = results.cells
     best = cells[cells.method.eq("qlora")].accuracy.max()

@@ -67,7 +67,7 @@ def python(place, *arguments, **environment):
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
@@ -118,7 +118,9 @@ def test_mlflow_reads_what_was_logged(study, installed):
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
 def test_a_tracker_that_is_not_installed_is_told_in_a_line(study, tmp_path, tracker):
-    (tmp_path / f"{tracker}.py").write_text(f'raise ModuleNotFoundError("No module named {tracker!r}")\n')
+    (tmp_path / f"{tracker}.py").write_text(
+        f'raise ModuleNotFoundError("No module named {tracker!r}")\n', encoding="utf-8"
+    )
     done = export(study, tracker, tmp_path)
     assert done.returncode == 1
     assert done.stderr == (

@@ -35,11 +35,11 @@ def prepared(tmp_path_factory, clone):
     directory = tmp_path_factory.mktemp("prepared") / "study"
     shutil.copytree(clone / ".test", directory)
     path = directory / "config.yaml"
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["grid"] |= {"methods": ["lora"], "targets": ["attention"], "lines": {"r": {"r": 2, "alpha": 4}}}
     config["training"]["epochs"] = 80
     config["execution"] = {"checkpoint_minutes": 0.03, "log_every_steps": 20}
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     Run(clone, None, directory, "results/data/card.json").succeed()
     undisturbed = tmp_path_factory.mktemp("undisturbed") / "study"
     shutil.copytree(directory, undisturbed)

@@ -1,6 +1,6 @@
 """A real Slurm of one node or several on this machine, with pretended GPUs, started and stopped by the tests.
 
-Debian's packages, no systemd, no cgroups, everything under one directory. Several clusters can run side by side: each
+Debian's packages, no systemd, no cgroups unless asked for, everything under one directory. Several clusters can run side by side: each
 has its own ports and is found by ``SLURM_CONF``.
 """
 
@@ -17,6 +17,19 @@ import psutil
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def may_use_cgroups():
+    """Whether this user may make control groups of version 1 here, as in a virtual machine and few containers."""
+    try:
+        for controller in ("memory", "freezer"):
+            group = CGROUPS / controller / f"lorastudy-{os.getpid()}"
+            group.mkdir()
+            group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 class Cluster:
@@ -28,14 +41,17 @@ class Cluster:
         gpus: pretended A100s of each node.
         port: first of the hundred ports that may be used.
         accounting: with slurmdbd on a MariaDB, so that sacct works; account ``lab``.
+        cgroups: jobs are in control groups of the kernel (version 1), which ends those that use too much memory; without
+            them Slurm looks at their memory every five seconds.
         nodes: how many; each has its daemon, ``slurmd`` that of n1, ``slurmd.n2`` that of n2.
     """
 
-    def __init__(self, directory, gpus=4, port=26800, accounting=False, nodes=1):
+    def __init__(self, directory, gpus=4, port=26800, accounting=False, nodes=1, cgroups=False):
         self.directory = Path(directory)
         self.gpus = gpus
         self.port = port
         self.accounting = accounting
+        self.cgroups = cgroups
         self.daemons = {
             f"n{number}": "slurmd" if number == 1 else f"slurmd.n{number}" for number in range(1, nodes + 1)
         }
@@ -99,7 +115,9 @@ class Cluster:
 
     def run(self, *command, check=True):
         """Standard output of one of Slurm's commands."""
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=False, env=self.environment, timeout=60
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout
@@ -146,12 +164,11 @@ class Cluster:
             "SlurmdLogFile": there / "log/slurmd.%n.log",
             "StateSaveLocation": there / "state",
             "SlurmdSpoolDir": there / "spool/%n",
-            # no cgroups
-            "ProctrackType": "proctrack/linuxproc",
-            "TaskPlugin": "task/none",
+            "ProctrackType": "proctrack/" + ("cgroup" if self.cgroups else "linuxproc"),
+            "TaskPlugin": "task/" + ("cgroup" if self.cgroups else "none"),
             "JobAcctGatherType": "jobacct_gather/linux",
             "JobAcctGatherFrequency": "task=5",
-            "JobAcctGatherParams": "OverMemoryKill",
+            "JobAcctGatherParams": "NoOverMemoryKill" if self.cgroups else "OverMemoryKill",
             "MpiDefault": "none",
             "SwitchType": "switch/none",
             "PropagateResourceLimits": "NONE",
@@ -196,14 +213,23 @@ class Cluster:
             "PartitionName=gpu Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP",
             "PartitionName=urgent Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP PriorityTier=9",
         ]
-        (there / "slurm.conf").write_text("\n".join(lines) + "\n")
+        (there / "slurm.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if self.cgroups:
+            rules = {
+                "CgroupMountpoint": CGROUPS,
+                "CgroupAutomount": "no",
+                "CgroupPlugin": "cgroup/v1",
+                "ConstrainRAMSpace": "yes",
+            }
+            text = "\n".join(f"{key}={value}" for key, value in rules.items())
+            (there / "cgroup.conf").write_text(f"{text}\n", encoding="utf-8")
         devices = []
         for index in range(self.gpus):  # copies of /dev/null: with device files, jobs are told which GPU is theirs
             device = there / "dev" / f"gpu{index}"
             if not device.exists():
                 os.mknod(device, 0o20666, os.makedev(1, 3))
             devices += [f"NodeName={node} Name=gpu Type=a100 File={device}" for node in self.daemons]
-        (there / "gres.conf").write_text("\n".join(devices) + "\n")
+        (there / "gres.conf").write_text("\n".join(devices) + "\n", encoding="utf-8")
         if self.accounting:
             path = there / "slurmdbd.conf"
             path.write_text(
@@ -211,7 +237,8 @@ class Cluster:
                 f"DbdPort={self.port + 2}\nSlurmUser={user}\nPidFile={there}/run/slurmdbd.pid\n"
                 f"LogFile={there}/log/slurmdbd.log\nStorageType=accounting_storage/mysql\nStorageHost=127.0.0.1\n"
                 f"StoragePort={self.port + 3}\nStorageUser=slurm\nStoragePass=slurm\nStorageLoc=slurm_acct\n"
-                + ("CommunicationParameters=NoInAddrAny\n" if loopback else "")
+                + ("CommunicationParameters=NoInAddrAny\n" if loopback else ""),
+                encoding="utf-8",
             )
             path.chmod(0o600)
 
@@ -220,7 +247,8 @@ class Cluster:
         setup = there / "database.sql"
         setup.write_text(
             "CREATE USER IF NOT EXISTS slurm@localhost IDENTIFIED BY 'slurm';\n"
-            "GRANT ALL ON slurm_acct.* TO slurm@localhost;\n"
+            "GRANT ALL ON slurm_acct.* TO slurm@localhost;\n",
+            encoding="utf-8",
         )
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={there}/db", f"--user={getpass.getuser()}",
@@ -243,7 +271,7 @@ class Cluster:
             self.run("sacctmgr", "-i", "add", *what.split(), check=False)
 
     def _spawn(self, name, *command):
-        with (self.directory / "log" / f"{name}.out").open("a") as log:
+        with (self.directory / "log" / f"{name}.out").open("a", encoding="utf-8") as log:
             self.processes[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, cwd=self.directory
             )
@@ -254,7 +282,9 @@ class Cluster:
             if there():
                 return
             time.sleep(0.1)
-        logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in (self.directory / "log").iterdir())
+        logs = "\n".join(
+            path.read_text(errors="replace", encoding="utf-8")[-1500:] for path in (self.directory / "log").iterdir()
+        )
         raise AssertionError(f"{what} not there after {seconds} s\n{logs}")
 
     def _end_strays(self):

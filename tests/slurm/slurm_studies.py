@@ -33,7 +33,7 @@ class Run:
             options += ["--cores", "2"]
         self.log = study / "snakemake.out"
         environment = (cluster.environment if cluster else os.environ) | {"OMP_NUM_THREADS": "1"} | environment
-        with self.log.open("a") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             # a shell that starts the tests in the background has them ignore SIGINT, and children inherit that
             self.process = subprocess.Popen(
                 ["env", "--default-signal=INT", *command, *map(str, options)],
@@ -55,7 +55,7 @@ class Run:
         self.process.send_signal(number)
 
     def output(self):
-        return self.log.read_text()
+        return self.log.read_text(encoding="utf-8")
 
     def succeed(self, seconds=400):
         code = self.wait(seconds)
@@ -77,12 +77,16 @@ class Study:
                 return found
             time.sleep(0.05)
         output = self.directory / "snakemake.out"
-        raise AssertionError(f"no {what} after {seconds} s\n{output.read_text()[-3000:] if output.exists() else ''}")
+        raise AssertionError(
+            f"no {what} after {seconds} s\n{output.read_text(encoding='utf-8')[-3000:] if output.exists() else ''}"
+        )
 
     def until_training(self):
         """Wait until a checkpoint was written; returns the process that trains (its note)."""
         self.until(lambda: list(self.directory.glob("results/checkpoints/*/step*.safetensors")), "checkpoint")
-        return json.loads((self.directory / "logs" / "attempts" / f"finetune.{CELL}.json").read_text())["running"]
+        return json.loads((self.directory / "logs" / "attempts" / f"finetune.{CELL}.json").read_text(encoding="utf-8"))[
+            "running"
+        ]
 
     def files(self):
         return {name: (self.cell / name).read_bytes() for name in FILES if (self.cell / name).exists()}
@@ -91,10 +95,10 @@ class Study:
         """What the user can read: on the terminal and in the logs of jobs."""
         logs = (self.directory / ".snakemake" / "slurm_logs").rglob("*.log")
         files = [self.directory / "snakemake.out", *logs]
-        return "".join(path.read_text(errors="replace") for path in files if path.exists())
+        return "".join(path.read_text(errors="replace", encoding="utf-8") for path in files if path.exists())
 
     def training(self):
-        return json.loads((self.cell / "training.json").read_text())
+        return json.loads((self.cell / "training.json").read_text(encoding="utf-8"))
 
 
 def process(note):

@@ -28,9 +28,9 @@ def small(clone, directory, **grid):
     """The tiny study with four cells, or another grid."""
     shutil.copytree(clone / ".test", directory)
     path = directory / "config.yaml"
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["grid"] |= {"targets": ["attention"]} | grid
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return Study(directory)
 
 
@@ -50,11 +50,13 @@ class GpuWatch(threading.Thread):
 
     def _gpu(self, entry):
         try:
-            command = (entry / "cmdline").read_text().split("\0")
+            command = (entry / "cmdline").read_text(encoding="utf-8").split("\0")
             if not any(self.directory in part and part.endswith(f".{name}.py") for part in command for name in SCRIPTS):
                 return None
             environment = dict(
-                part.split("=", 1) for part in (entry / "environ").read_text().split("\0") if "=" in part
+                part.split("=", 1)
+                for part in (entry / "environ").read_text(encoding="utf-8").split("\0")
+                if "=" in part
             )
         except (OSError, ValueError):
             return None
@@ -113,7 +115,7 @@ def test_the_cluster_was_asked_for_what_the_jobs_need(finished, cluster):
             assert job["Requeue"] == "0"
     assert len(by_rule["finetune_cell"]) == len(by_rule["evaluate_cell"]) == 4
     log = next((study.directory / ".snakemake" / "slurm_logs" / "rule_finetune_cell").rglob("*.log"))
-    assert "1 of 1 steps (100%) done" in log.read_text()
+    assert "1 of 1 steps (100%) done" in log.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,9 @@ def test_one_cell_with_accounting(accounting, clone, new_study):
 @pytest.mark.parametrize("command", documents.of_place(documents.SLURM), ids=lambda command: command.text)
 def test_a_documented_question_to_slurm_is_answered(accounting, command):
     environment = accounting.environment | {"USER": getpass.getuser()}
-    said = subprocess.run(["bash", "-euc", command.text], env=environment, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["bash", "-euc", command.text], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
     assert re.search(documents.case_of(command.text).says, said.stdout), said.stdout
 
 
@@ -154,10 +158,10 @@ def run_name(run):
 
 def changed(clone, directory, old, new):
     """A copy of the profile with one line changed."""
-    text = (clone / "slurm" / "config.yaml").read_text()
+    text = (clone / "slurm" / "config.yaml").read_text(encoding="utf-8")
     assert old in text
     directory.mkdir(parents=True)
-    (directory / "config.yaml").write_text(text.replace(old, new))
+    (directory / "config.yaml").write_text(text.replace(old, new), encoding="utf-8")
     return directory
 
 
@@ -194,12 +198,12 @@ def test_a_cell_that_fails_for_good_stops_no_other(cluster, clone, prepared, tmp
     study = Study(tmp_path / "study")
     shutil.copytree(prepared[0], study.directory)
     path = study.directory / "config.yaml"
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["grid"]["lines"] = {"r": {"r": [1, 2], "alpha": 4}}
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     bad = "lora_attention_r1_a4_s0"
     (study.directory / "results" / "checkpoints").mkdir()
-    (study.directory / "results" / "checkpoints" / bad).write_text("in the way")
+    (study.directory / "results" / "checkpoints" / bad).write_text("in the way", encoding="utf-8")
     good = f"results/cells/{study.cell.name}/metrics.json"
     run = Run(clone, cluster, study.directory, good, f"results/cells/{bad}/metrics.json", "--retries", "0")
     assert run.wait(400) == 1
@@ -225,7 +229,11 @@ def test_nothing_is_left_running():
         "print(one.directory); one.stop()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, Path(__file__).parent], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code, Path(__file__).parent],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     time.sleep(0.5)

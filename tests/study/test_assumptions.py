@@ -19,7 +19,7 @@ WITHOUT_KEY = {
 
 @pytest.fixture(scope="module")
 def study():
-    return settings.load(yaml.safe_load(CONFIG.read_text()))
+    return settings.load(yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_the_list_says_of_each_setting_what_the_paper_does(listed, row):
 def marks():
     """Key → how config.yaml marks its value; a mark on a block's name is that of all its keys."""
     found, block, of_block = {}, None, None
-    for line in CONFIG.read_text().splitlines():
+    for line in CONFIG.read_text(encoding="utf-8").splitlines():
         mark = re.search(r"# (stated, (?:section ([\d.]+)|title)|derived|ASSUMED)", line)
         if match := re.match(r"(\w+):", line):
             block, of_block = match[1], mark
@@ -139,7 +139,9 @@ def test_every_value_of_the_study_is_marked_as_the_list_has_it(listed):
         "training.head_learning_rate",
         "statistics.equivalence_margin",
     }
-    written = {f"{block}.{key}" for block, keys in yaml.safe_load(CONFIG.read_text()).items() for key in keys}
+    written = {
+        f"{block}.{key}" for block, keys in yaml.safe_load(CONFIG.read_text(encoding="utf-8")).items() for key in keys
+    }
     assert written - set(bases) == {
         "study.name", "model.source", "data.source", "data.text_column", "data.label_column", "data.class_names",
     }  # fmt: skip

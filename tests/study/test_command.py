@@ -1,7 +1,9 @@
 """What a command asks for is recognised however it is written."""
 
 import argparse
+import getpass
 import os
+import pwd
 import subprocess
 import sys
 
@@ -19,6 +21,8 @@ from lorastudy.study.settings import REPOSITORY
         (["./report.html"], True),
         (["figures/../report.html"], True),
         (["HERE/figures/r_trend.pdf"], True),
+        (["HERE/link/figures/r_trend.pdf", "link/report.html", "HERE/link/./paper_tables"], True),
+        (["HERE/link/results/summary.csv"], False),
         (["make_report"], True),
         (["make_numbers"], True),
         ([], False),
@@ -30,6 +34,7 @@ from lorastudy.study.settings import REPOSITORY
 )
 def test_whether_nothing_is_trained_for_it(tmp_path, monkeypatch, targets, expected):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
     assert command.only_paper([target.replace("HERE", str(tmp_path)) for target in targets]) is expected
 
 
@@ -40,8 +45,12 @@ def test_cells_that_are_asked_for():
 
 def test_names_that_snakemake_would_not_find(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
     targets = ["figures/", "figures", "./figures/", "./paper_tables", f"{tmp_path}/report.html", "./report.html", "all"]
+    targets += ["make_report", "link/figures/", f"{tmp_path}/link/report.html"]
     assert command.other_names(targets) == {
+        "link/figures/": "figures",
+        f"{tmp_path}/link/report.html": "report.html",
         "./figures/": "figures",
         "./paper_tables": "paper_tables",
         f"{tmp_path}/report.html": "report.html",
@@ -108,3 +117,20 @@ def test_what_a_named_profile_sets_is_not_overridden(profile):
     assert parsed("--profile", str(profile("keep-going: true"))) == [everything, "None", "4"]
     assert parsed("-j", "2") == ["None", "2", "4"]
     assert parsed("--profile", "slurm") == ["None", "20", "4"]
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_name(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    known = getpass.getuser()
+    command.name_the_user()
+    assert getpass.getuser() == known
+    assert "LOGNAME" not in os.environ
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setenv("LOGNAME", "")  # so that what is set now is undone
+    command.name_the_user()
+    assert getpass.getuser() == os.environ["LOGNAME"] == str(os.getuid())

@@ -6,7 +6,7 @@ from lorastudy.study.settings import REPOSITORY
 
 @pytest.fixture
 def config():
-    return yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    return yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
 
 
 def cells_of(config, **changes):

@@ -5,7 +5,7 @@ import json
 import pytest
 from lorastudy.study import paper, settings
 
-ARCHITECTURE = json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text())
+ARCHITECTURE = json.loads((settings.ARCHITECTURES / "llama-3-8b.json").read_text(encoding="utf-8"))
 
 
 def test_table2_every_digit():

@@ -11,12 +11,12 @@ STUDIES = ["config.yaml", "demo/config.yaml", ".test/config.yaml"]
 
 @pytest.fixture
 def config():
-    return yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    return yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_studies_of_the_repository_are_valid(study):
-    settings.load(yaml.safe_load((REPOSITORY / study).read_text()))
+    settings.load(yaml.safe_load((REPOSITORY / study).read_text(encoding="utf-8")))
 
 
 def test_every_key_has_a_description_and_every_optional_one_a_default():

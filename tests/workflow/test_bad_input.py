@@ -41,7 +41,7 @@ def study(tmp_path, monkeypatch):
 
 def plan(study):
     """Before any job: what the Snakefile does when it is read."""
-    loaded = settings.load(yaml.safe_load((study / "config.yaml").read_text()))
+    loaded = settings.load(yaml.safe_load((study / "config.yaml").read_text(encoding="utf-8")))
     records.check_directories()
     base_model.check(loaded.model, loaded.data.max_length)
     data.check(loaded.data)
@@ -62,7 +62,9 @@ def draw(study):
 
 def fetch_base(study):
     fetch_model.main(
-        plan(study).block("model"), "results/model/base", yaml.safe_load((study / "config.yaml").read_text())
+        plan(study).block("model"),
+        "results/model/base",
+        yaml.safe_load((study / "config.yaml").read_text(encoding="utf-8")),
     )
 
 
@@ -74,14 +76,14 @@ def configured(**changes):
 
     def spoil(study):
         path = study / "config.yaml"
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, value in changes.items():
             block, _, key = name.partition("__")
             if key:
                 config.setdefault(block, {})[key] = value
             else:
                 config[block] = value
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
     return spoil
 
@@ -90,8 +92,8 @@ def reviews(change):
     """Change the lines of the study's file of reviews (without its header)."""
 
     def spoil(study):
-        header, *lines = (study / "reviews.csv").read_text().splitlines()
-        (study / "reviews.csv").write_text("\n".join([header, *change(lines)]) + "\n")
+        header, *lines = (study / "reviews.csv").read_text(encoding="utf-8").splitlines()
+        (study / "reviews.csv").write_text("\n".join([header, *change(lines)]) + "\n", encoding="utf-8")
 
     return spoil
 
@@ -106,12 +108,12 @@ def bytes_of_reviews(content):
 
 def model_without_weights(study):
     (study / "model").mkdir()
-    (study / "model" / "config.json").write_text("{}")
+    (study / "model" / "config.json").write_text("{}", encoding="utf-8")
     configured(model={"source": "directory", "name": "model"})(study)
 
 
 def results_in_the_way(study):
-    (study / "results").write_text("a file")
+    (study / "results").write_text("a file", encoding="utf-8")
 
 
 HUB_DATA = {"source": "hub", "name": "someone/texts", "revision": COMMIT, "train_size": 60, "test_size": 50}
@@ -210,8 +212,8 @@ def test_no_room_for_the_model(study, monkeypatch, tmp_path, block):
 
 
 def test_a_learning_rate_that_yaml_takes_for_a_string_is_accepted(study):
-    text = (study / "config.yaml").read_text().replace("learning_rate: 5.0e-3", "learning_rate: 5e-3")
-    (study / "config.yaml").write_text(text)
+    text = (study / "config.yaml").read_text(encoding="utf-8").replace("learning_rate: 5.0e-3", "learning_rate: 5e-3")
+    (study / "config.yaml").write_text(text, encoding="utf-8")
     assert isinstance(yaml.safe_load(text)["training"]["learning_rate"], str)
     assert plan(study).training.learning_rate == 0.005
 

@@ -22,7 +22,7 @@ PLACE = re.compile("<!-- (?:end of )?texts -->")
 
 def bundle(study, *arguments):
     command = [sys.executable, "workflow/scripts/bundle.py", study, *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,13 @@ def test_it_rebuilds_everything_bit_for_bit(bundled, study, clone, tmp_path):
 
     def snakemake(*arguments):
         command = [sys.executable, "-m", "snakemake", "-d", unpacked, *arguments]
-        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 0, done.stderr
         return done
 
-    assert "snakemake -d DIRECTORY figures/ paper_tables/ report.html" in (unpacked / "README.md").read_text()
+    assert "snakemake -d DIRECTORY figures/ paper_tables/ report.html" in (unpacked / "README.md").read_text(
+        encoding="utf-8"
+    )
     for targets in ((), ("figures/", "paper_tables/", "report.html")):
         assert set(planned(snakemake("-n", *targets))) == ANALYSIS
     snakemake("figures/", "paper_tables/", "report.html")
@@ -68,7 +70,7 @@ def test_it_rebuilds_everything_bit_for_bit(bundled, study, clone, tmp_path):
         assert len(files(unpacked / name)) > 30
         for file in files(study / name):
             assert (unpacked / name / file).read_bytes() == (study / name / file).read_bytes(), file
-    original, rebuilt = ((place / "report.html").read_text() for place in (study, unpacked))
+    original, rebuilt = ((place / "report.html").read_text(encoding="utf-8") for place in (study, unpacked))
     parts = [PLACE.split(page) for page in (original, rebuilt)]
     assert parts[0][::2] == parts[1][::2]
     assert ("The texts are not in this page" in parts[1][1]) == (not texts)
@@ -88,7 +90,7 @@ def test_what_is_in_it(bundled, study):
         kept = (unpacked / "results" / "cells" / CELL / name).read_bytes()
         assert kept == (study / "results" / "cells" / CELL / name).read_bytes()
     assert (unpacked / "config.yaml").read_bytes() == (study / "config.yaml").read_bytes()
-    assert f"pandas=={pd.__version__}" in (unpacked / "environment.txt").read_text().splitlines()
+    assert f"pandas=={pd.__version__}" in (unpacked / "environment.txt").read_text(encoding="utf-8").splitlines()
     with tarfile.open(study / "bundle.tar.gz") as archive:
         contents = {entry.name.removeprefix(f"{TOP}/"): archive.extractfile(entry).read() for entry in archive}
         assert all((entry.uid, entry.gid, entry.mtime, entry.mode) == (0, 0, 315532800, 0o644) for entry in archive)
@@ -153,6 +155,6 @@ def test_the_configuration_of_a_command_line_is_in_its_config(copy_study):
         configured, manifest = (
             yaml.safe_load(archive.extractfile(f"{TOP}/{name}").read()) for name in ("config.yaml", "bundle.json")
         )
-    own = yaml.safe_load((copy_study / "config.yaml").read_text())
+    own = yaml.safe_load((copy_study / "config.yaml").read_text(encoding="utf-8"))
     assert configured == own | {"execution": {"log_every_steps": 3}}
     assert manifest["origin"]["options"] == ["--config", given]

@@ -26,11 +26,11 @@ def fresh(clone, tiny_base, tmp_path_factory):
     shutil.copytree(clone, place)
     (place / ".venv").symlink_to(sys.prefix)
     shutil.copytree(REPOSITORY / ".test", place / "mine")
-    (example,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     config = yaml.safe_load(example)
     assert config["model"]["source"] == "directory"
     config["model"]["name"] = str(tiny_base)
-    (place / "mine" / "config.yaml").write_text(yaml.safe_dump(config))
+    (place / "mine" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return place
 
 
@@ -61,7 +61,7 @@ def run(command, place, *paths):
         "PATH": f"{place}/.venv/bin:{os.environ['PATH']}", "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "SCRATCH": "/tmp",
     }  # fmt: skip
     return subprocess.run(
-        ["bash", "-euc", command], cwd=place, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-euc", command], cwd=place, env=environment, capture_output=True, encoding="utf-8", check=False
     )
 
 
@@ -122,6 +122,6 @@ def test_tables_and_figures_that_documents_name_are_made(finished_study):
 def test_profiles_and_documents_name_rules_that_exist(snakemake):
     rules = set(snakemake("--list-rules", "-d", REPOSITORY / ".test").stdout.split())
     for path in REPOSITORY.glob("*/config.yaml"):
-        named = set(yaml.safe_load(path.read_text()).get("set-resources", {}))
+        named = set(yaml.safe_load(path.read_text(encoding="utf-8")).get("set-resources", {}))
         assert named <= rules, path
     assert {"finetune_cell", "evaluate_cell", "check", "make_table"} <= rules

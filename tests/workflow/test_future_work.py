@@ -22,14 +22,14 @@ def study(tmp_path_factory, snakemake):
     """A study of two methods of future work and both controls, on a target set of its own and the MLP, run to its end."""
     directory = tmp_path_factory.mktemp("future")
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", directory)
-    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8"))
     config["grid"] = {
         "methods": ["lora", "dora", "adalora", "head", "full"],
         "targets": ["q-v", "mlp"],
         "target_sets": {"q-v": ["q_proj", "v_proj"]},
         "lines": {"r": {"r": 2, "alpha": 1}},  # alpha below r
     }
-    (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     # two cells by their names, then the rest
     snakemake("-d", directory, "--cores", 2, *(f"results/cells/{name}/metrics.json" for name in NAMED))
     assert {path.name for path in (directory / "results" / "cells").iterdir()} == set(NAMED)
@@ -59,16 +59,16 @@ def test_every_cell_is_trained_and_evaluated(study):
     ],
 )
 def test_trainable_parameters_by_hand(study, cell, parameters):
-    shape = json.loads((study / "results" / "model" / "base" / "config.json").read_text())
+    shape = json.loads((study / "results" / "model" / "base" / "config.json").read_text(encoding="utf-8"))
     assert (shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]) == (64, 128, 2)
-    record = json.loads((study / "results" / "cells" / cell / "training.json").read_text())
+    record = json.loads((study / "results" / "cells" / cell / "training.json").read_text(encoding="utf-8"))
     assert record["trainable_parameters"] == parameters
 
 
 def test_tables_and_figures_name_them(study):
-    parameters = (study / "paper_tables" / "table4_trainable_parameters.md").read_text()
+    parameters = (study / "paper_tables" / "table4_trainable_parameters.md").read_text(encoding="utf-8")
     assert "q-v" in parameters
-    report = (study / "report.html").read_text()
+    report = (study / "report.html").read_text(encoding="utf-8")
     for name in ("DoRA", "AdaLoRA", "head alone", "full fine-tuning", "q-v"):
         assert name in report
     assert (study / "figures" / "r_trend.pdf").stat().st_size > 1000
@@ -90,9 +90,9 @@ def test_the_papers_future_work_is_planned(snakemake, example):
 )
 def test_what_a_model_has_not_is_refused_in_a_line(tmp_path, snakemake, grid, said):
     shutil.copy(REPOSITORY / ".test" / "reviews.csv", tmp_path)
-    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / ".test" / "config.yaml").read_text(encoding="utf-8"))
     config["grid"] |= grid
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     done = snakemake("-d", tmp_path, "--cores", 2, check=False)
     assert done.returncode != 0
     assert said in done.stderr

@@ -19,11 +19,13 @@ from lorastudy.study.settings import REPOSITORY
 
 def test_the_page_of_the_configuration_is_up_to_date():
     page = runpy.run_path(str(REPOSITORY / "docs" / "configuration.py"))["page"]()
-    assert (REPOSITORY / "docs" / "configuration.md").read_text() == page, "run: python docs/configuration.py"
+    assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == page, (
+        "run: python docs/configuration.py"
+    )
 
 
 def test_the_page_of_the_configuration_names_every_key():
-    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = {part.split("`")[0]: part for part in page.split("\n## `")[1:]}
     assert list(sections) == list(settings.schema()["properties"])
     for name, block in settings.schema()["properties"].items():
@@ -36,7 +38,7 @@ def test_the_page_of_the_configuration_names_every_key():
 
 def requirements(name):
     """Lines of a requirements file, those of the files that it includes in their place."""
-    for line in (REPOSITORY / name).read_text().splitlines():
+    for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):
             yield from requirements(line.removeprefix("-r "))
         elif line and not line.startswith("#"):
@@ -47,7 +49,9 @@ def requirements(name):
     ("environment", "file"), [("train", "requirements.txt"), ("analysis", "requirements-analysis.txt")]
 )
 def test_environments_pin_what_the_requirements_pin(environment, file):
-    dependencies = yaml.safe_load((REPOSITORY / "envs" / f"{environment}.yaml").read_text())["dependencies"]
+    dependencies = yaml.safe_load((REPOSITORY / "envs" / f"{environment}.yaml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     pinned = next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
     assert pinned == list(requirements(file))
 
@@ -61,14 +65,14 @@ def test_git_ignores_no_file_of_the_repository():
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a clone: there is no .git")
     listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
-    assert subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout == ""
+    assert subprocess.run(listed, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True).stdout == ""
 
 
 def test_no_function_has_more_than_60_lines():
     """Those of the pipeline, and the programs that write the documents and benchmarks."""
     long = []
     for path in (path for where in ("workflow", "docs", "benchmarks") for path in (REPOSITORY / where).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
                 long.append(f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}")
     assert long == []
@@ -82,7 +86,7 @@ def test_the_packaged_names_of_the_settings_are_those_that_can_be_fetched():
 def test_the_readmes_numbers_are_those_of_the_demos_record():
     """Each row of its table of the demo, and the sentence below, against docs/demo/summary.csv."""
     summary = pd.read_csv(REPOSITORY / "docs" / "demo" / "summary.csv", dtype={"r": "Int64"})
-    readme = (REPOSITORY / "README.md").read_text().split("## On a laptop")[1]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## On a laptop")[1]
     header = next(line for line in readme.splitlines() if line.startswith("| | r = "))
     points = [tuple(map(int, point)) for point in re.findall(r"r = (\d+), α = (\d+)", header)]
     names = {"LoRA": "lora", "QLoRA": "qlora", "attention": "attention", "all linear layers": "all-linear"}
@@ -99,23 +103,63 @@ def test_the_readmes_numbers_are_those_of_the_demos_record():
     ) in readme
 
 
-def test_the_readmes_speeds_are_those_of_the_benchmarks_record():
-    """Its table of the H100: tokens a second, times the padded user code of the same method, peak memory."""
-    record = read_json(next((REPOSITORY / "benchmarks" / "results").glob("throughput_nvidia-h100-*.json")))
-    rows = {row["name"]: row for row in record["rows"]}
-    names = {
-        "LoRA, micro-batches of 8,192 tokens": "lora, 8192 tokens, 140 texts a step",
-        "QLoRA, the same": "qlora, 8192 tokens, 140 texts a step",
-        "LoRA, as lean as it goes": "LoRA r = 8 within 16 GiB",
-        "QLoRA, as lean as it goes": "QLoRA r = 8 within 6 GB",
-    }
-    readme = (REPOSITORY / "README.md").read_text()
-    for label, name in names.items():
-        ours, users = rows[name], rows[f"{rows[name]['method']}, padded to 512"]
-        ratio = ours["samples_per_second"] / users["samples_per_second"]
-        assert (
-            f"| {label} | {ours['tokens_per_second']:,.0f} | {ratio:.1f} times | {ours['peak_allocated_gib']:.1f} GiB |"
-        ) in readme
+def turns(setting, dropout, peer=None):
+    """Rows of benchmarks/contenders.py, LoRA's and QLoRA's."""
+    rows = read_json(REPOSITORY / "benchmarks" / "results" / "contenders.json")["rows"]
+    return [
+        next(
+            row
+            for row in rows
+            if row["setting"].startswith(setting)
+            and (row["method"], row["dropout"], row["peer"]) == (method, dropout, peer)
+        )
+        for method in ("lora", "qlora")
+    ]
+
+
+def test_the_readmes_speeds_are_those_of_the_benchmarks_records():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for label, rows in (
+        ("dropout 0.05", turns("The paper's", 0.05)),
+        ("packed, in the same loop", turns("The paper's", 0.05, "Liger")),
+        ("512 tokens a step, no dropout", turns("16 texts, peers", 0.0)),
+        ("packed, in the same loop", turns("16 texts, peers", 0.0, "Liger")),
+        ("48 texts, no dropout", turns("8,192 tokens:", 0.0)),
+    ):
+        lora, qlora = (row["tokens_per_second"] for row in rows)
+        assert f"{label} | {lora:,.0f} | {qlora:,.0f} | {lora / qlora:.2f} |" in text
+    seconds = {row["key"]: row["seconds_a_step"] for row in paper_code()["rows"]}
+    tokens = 8 * paper_code()["setting"]["mean_tokens"]
+    lora, qlora = seconds["lora_bfloat16"], seconds["qlora_prepared"]
+    assert f"reconstructed | {tokens / lora:,.0f} | {tokens / qlora:,.0f} | {qlora / lora:.2f} |" in text
+
+
+def paper_code():
+    return read_json(REPOSITORY / "benchmarks" / "results" / "paper_code.json")
+
+
+def test_the_turns_in_the_documents_are_those_of_the_benchmarks_record():
+    """docs/performance.md: medians and ranges, QLoRA's time over LoRA's, and the paper's own code beside them."""
+    text = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    for label, rows in (
+        ("dropout 0.05", turns("The paper's", 0.05)),
+        ("Liger and PEFT", turns("The paper's", 0.05, "Liger")),
+        ("512 tokens", turns("16 texts, peers", 0.0)),
+        ("Liger and PEFT", turns("16 texts, peers", 0.0, "Liger")),
+        ("four models in memory", turns("16 texts:", 0.0)),
+        ("dropout 0.05", turns("16 texts:", 0.05)),
+        ("a step", turns("8,192 tokens:", 0.0)),
+        ("dropout 0.05", turns("8,192 tokens, dropout", 0.05)),
+    ):
+        shown = [f"{row['tokens_per_second']:,.0f} ({row['lowest']:,.0f} to {row['highest']:,.0f})" for row in rows]
+        times = rows[0]["tokens_per_second"] / rows[1]["tokens_per_second"]
+        assert f"{label} | {shown[0]} | {shown[1]} | {times:.2f} |" in text
+    ours = [row["tokens_a_step"] / row["tokens_per_second"] for row in turns("The paper's", 0.05)]
+    theirs = {row["key"]: row["seconds_a_step"] for row in paper_code()["rows"]}
+    theirs = [theirs["lora_bfloat16"], theirs["qlora_prepared"]]
+    assert "{:.3f} s for LoRA and {:.3f} s for QLoRA".format(*ours) in text
+    assert "takes {:.2f} and {:.2f} s".format(*theirs) in text
+    assert "{:.1f} and {:.1f} times as long".format(*(a / b for a, b in zip(theirs, ours))) in text
 
 
 def test_the_speeds_in_the_documents_are_those_of_the_benchmarks_record():
@@ -133,7 +177,7 @@ def test_the_speeds_in_the_documents_are_those_of_the_benchmarks_record():
     lean, leaner, large = "LoRA r = 8 within 16 GiB", "QLoRA r = 8 within 6 GB", "LoRA r = 512 within 40 GB"
     evaluation = "{}, adapters not merged, 16384 tokens a pass (earlier run)"
     users = {method: samples(f"{method}, padded to 512") for method in ("lora", "qlora")}
-    text = (REPOSITORY / "docs" / "performance.md").read_text()
+    text = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
     for row in (
         f"| LoRA, micro-batches of 8,192 tokens | {tokens(lora)} tokens/s, {samples(lora):.0f} samples/s |",
         f"| QLoRA, the same | {tokens(qlora)} tokens/s, {samples(qlora) / samples(lora):.2f} of LoRA |",
@@ -156,7 +200,7 @@ def test_the_speeds_in_the_documents_are_those_of_the_benchmarks_record():
 
 def test_the_trajectories_in_the_documents_are_those_of_the_benchmarks_record():
     """docs/performance.md: distances of loss curves from float32, mean of the runs of a form and lowest to highest."""
-    text = (REPOSITORY / "docs" / "performance.md").read_text()
+    text = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
     for place, name in (("H100", "trajectory_nvidia-h100-80gb-hbm3"), ("CPU", "trajectory_cpu")):
         curves = read_json(REPOSITORY / "benchmarks" / "results" / f"{name}.json")["curves"]
         for form in ("transformers and PEFT", "engine"):
@@ -175,12 +219,12 @@ def test_the_trajectories_in_the_documents_are_those_of_the_benchmarks_record():
 def test_the_hours_of_the_check_are_about_those_of_the_readme(tmp_path, monkeypatch):
     """One from arithmetic alone, the other from measured cells: the same within half, in a clone without any data."""
     monkeypatch.chdir(tmp_path)
-    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    study = settings.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
     estimate = resources.Estimate(study, grid.cells(study.grid))
     predicted = {row.device.name: row.hours for row in check.predictions(study, estimate, set(), check.known_gpus())}
     projected, _ = runpy.run_path(str(REPOSITORY / "docs" / "results.py"))["rehearsal"].projected_hours()
     for device, hours in projected.groupby("device").hours.sum().items():
-        assert f"{hours:.1f}" in (REPOSITORY / "README.md").read_text()
+        assert f"{hours:.1f}" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
         assert 1 / 1.5 < predicted[device] / hours < 1.5
 
 
@@ -195,5 +239,5 @@ def test_the_hours_of_the_check_are_about_those_of_the_readme(tmp_path, monkeypa
     ],
 )
 def test_examples_are_valid_studies_of_so_many_cells(example, cells):
-    config = yaml.safe_load((REPOSITORY / "examples" / example / "config.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / "examples" / example / "config.yaml").read_text(encoding="utf-8"))
     assert len(grid.cells(settings.load(config).grid)) == cells

@@ -1,11 +1,13 @@
 """docs/results and the README's results: written from the records, and saying what these say."""
 
+import json
 import re
 import runpy
 import shutil
 
 import pandas as pd
 import pytest
+from lorastudy.presentation import report
 from lorastudy.study.settings import REPOSITORY
 
 RECORDS = REPOSITORY / "docs" / "results"
@@ -54,16 +56,31 @@ def test_every_link_and_figure_of_the_pages_is_there(results):
             assert (path.parent / target).exists(), (path, target)
 
 
+def test_no_page_of_a_study_holds_texts_of_its_data(results, tmp_path, monkeypatch):
+    empty = report.without_texts(f"{report.BEGIN}{report.END}")
+    for page in RECORDS.glob("*/report.html"):
+        assert empty in page.read_text(encoding="utf-8"), f"{page} holds texts"
+    study = tmp_path / "examples" / "clothing"
+    (study / "results" / "data").mkdir(parents=True)
+    (study / "config.yaml").touch()
+    (study / "results" / "data" / "test.parquet").touch()
+    (study / "report.html").write_text(f"before {report.BEGIN}a customer's words{report.END} after", encoding="utf-8")
+    monkeypatch.setattr(results["studies"], "HERE", tmp_path / "results")
+    results["studies"].take(study)
+    assert {path.name for path in (tmp_path / "results" / "clothing").rglob("*")} == {"config.yaml", "report.html"}
+    assert (tmp_path / "results" / "clothing" / "report.html").read_text(encoding="utf-8") == f"before {empty} after"
+
+
 def test_the_readme_has_verdict_and_interval_of_the_records():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     asked = pd.read_csv(RECORDS / "smollm2" / "paper_tables" / "questions.csv").set_index("claim")
     for claim, leader in {"gain_lora_head": "LoRA", "targets": "all linear layers", "method_accuracy": "LoRA"}.items():
         row = asked.loc[claim]
-        ends = ", ".join(f"{100 * end:.1f}".replace("-", "−") for end in (row.low, row.high))
-        sign = "+" if row.value > 0 else ""
-        effect = f"{sign}{100 * row.value:.1f} [{ends}]".replace("-", "−")
         (found,) = rows_of(readme, row.statement.rstrip("."))
-        assert found[2] == f"**{row.verdict}**: {leader} {effect}"
+        said = f"**{row.verdict}**: {leader} "
+        assert found[2].startswith(said)
+        numbers = [float(number.replace("−", "-")) for number in re.findall(r"[−\d.]+", found[2].removeprefix(said))]
+        assert numbers == pytest.approx([100 * row.value, 100 * row.low, 100 * row.high], abs=0.051)
 
 
 def test_one_seed_on_the_page_is_what_the_runs_say():
@@ -87,10 +104,12 @@ def test_one_seed_on_the_page_is_what_the_runs_say():
             abs(at("qlora", "all-linear", 8, 16, seed) - at("qlora", "all-linear", 4, 8, seed)) < 0.01
         ),
     }
+    whole = [seed for seed in seeds if cells[cells.seed.eq(seed)].accuracy.notna().all()]
+    assert whole
     page = (RECORDS / "README.md").read_text(encoding="utf-8")
     for claim, comes_out in expected.items():
         (row,) = rows_of(page, claim)
-        assert row[3] == f"{sum(map(comes_out, seeds))} of {len(seeds)}"
+        assert row[3] == f"{sum(map(comes_out, whole))} of {len(whole)}"
 
 
 def test_a_second_data_set_stands_beside_the_first(beside):
@@ -113,3 +132,44 @@ def test_power_that_came_out_is_that_of_the_errors(results):
     page = "\n".join(results["grid"].page("smollm2"))
     (row,) = rows_of(page, "LoRA and QLoRA, mean of 26 pairs")
     assert float(row[3]) == pytest.approx(100 * half * (1 + 0.84 / 1.96), rel=0.06)
+
+
+def test_the_rehearsal_counts_its_first_steps_once(results, tmp_path, monkeypatch):
+    """200 steps of 100 tokens, the first half at 0.3 s and the second at 0.1 s a step: 20 s even, and 20 s more at the start."""
+    rehearsal = results["rehearsal"]
+    assert "even is all of them" in "\n".join(rehearsal.page()) or rehearsal.has_logs()
+    shutil.copytree(RECORDS / rehearsal.NAME, tmp_path / rehearsal.NAME)
+    summary = pd.read_csv(tmp_path / rehearsal.NAME / "summary.csv")
+    cells = summary.kind.eq("cell") & summary.status.eq("finished")
+    summary.loc[cells, ["tokens", "seconds"]] = [20_000, 40.0]
+    summary.to_csv(tmp_path / rehearsal.NAME / "summary.csv", index=False)
+    steps = range(10, 201, 10)
+    logs = [
+        {"id": name, "step": step, "tokens": 100 * step, "seconds": 0.3 * min(step, 100) + 0.1 * max(0, step - 100)}
+        for name in summary.id[cells]
+        for step in steps
+    ]
+    (tmp_path / rehearsal.NAME / "curves.csv").unlink(missing_ok=True)
+    monkeypatch.setattr(rehearsal.studies, "HERE", tmp_path)
+    before = rehearsal.starts(rehearsal.measured())
+    pd.DataFrame(logs).to_csv(tmp_path / rehearsal.NAME / "curves.csv", index=False)
+    done = rehearsal.measured()
+    assert done.seconds.tolist() == pytest.approx([20.0] * len(done))
+    assert done.whole.tolist() == [40.0] * len(done)
+    assert rehearsal.starts(done) == {method: pytest.approx(seconds + 20.0) for method, seconds in before.items()}
+    assert "by the second half" in rehearsal.projected(done)[1]
+
+
+def test_the_papers_code_stands_beside_the_projection(results):
+    """26 cells of each method, 50,000 / 8 steps each, at the seconds a step of the benchmark's record."""
+    record = json.loads((REPOSITORY / "benchmarks" / "results" / "paper_code.json").read_text(encoding="utf-8"))
+    step = {row["key"]: row["seconds_a_step"] for row in record["rows"]}
+    hours = {key: 26 * 50_000 / 8 * seconds / 3600 for key, seconds in step.items()}
+    page = "\n".join(results["rehearsal"].page())
+    for how, key in (("as loaded", "qlora_as_loaded"), ("prepared for training", "qlora_prepared")):
+        (row,) = rows_of(page, f"H100 80 GB, the paper's code, {how}")
+        assert row[1:4] == [
+            f"{hours['lora_bfloat16']:.1f}",
+            f"{hours[key]:.1f}",
+            f"{hours['lora_bfloat16'] + hours[key]:.1f}",
+        ]

@@ -13,13 +13,13 @@ VERDICTS = ("supported", "contradicted", "undecided")
 def verdicts(study):
     """Rows of the tables of claims and questions."""
     for name in ("claims", "questions"):
-        with (study / "paper_tables" / f"{name}.csv").open(newline="") as file:
+        with (study / "paper_tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
 
 
 def run(study, *arguments):
     command = [sys.executable, "workflow/scripts/run_study.py", study, "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_it_ends_with_the_verdicts_and_where_to_look(copy_study):
@@ -35,13 +35,13 @@ def test_it_ends_with_the_verdicts_and_where_to_look(copy_study):
     left = sum(row["verdict"] == "not covered" for row in verdicts(copy_study))
     assert f"{left} more claims are about cells that this study does not have." in " ".join(seen.split())
     assert seen.splitlines()[-4].startswith(f"Report:  {copy_study}/report.html")
-    assert "make_table" in (copy_study / "logs" / "snakemake.log").read_text()
+    assert "make_table" in (copy_study / "logs" / "snakemake.log").read_text(encoding="utf-8")
 
 
 def test_it_ends_with_what_failed(tmp_path):
     for name in ("config.yaml", "reviews.csv"):
         shutil.copy(REPOSITORY / ".test" / name, tmp_path)
-    with (tmp_path / "reviews.csv").open("a") as file:
+    with (tmp_path / "reviews.csv").open("a", encoding="utf-8") as file:
         file.write("a good film indeed,2.5\n")
     done = run(tmp_path, "results/data/source.parquet")
     assert done.returncode == 1

@@ -12,7 +12,7 @@ HEAVY = {"accelerate", "bitsandbytes", "datasets", "matplotlib", "peft", "scipy"
 
 def test_a_plan_loads_neither_torch_nor_anything_else_that_is_slow():
     plan = [sys.executable, "-X", "importtime", "-m", "snakemake", "-n", "--directory", ".test", "all", "check"]
-    done = subprocess.run(plan, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(plan, cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True)
     loaded = set(re.findall(r"^import time: .*\| +(\S+)$", done.stderr, re.MULTILINE))
     assert {"snakemake.workflow", "lorastudy.planning.resources"} <= loaded
     assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()
@@ -22,7 +22,7 @@ def test_a_job_loads_the_engine_when_it_has_its_gpu():
     """CUDA sees the GPUs that the environment names when it is first asked, which bitsandbytes does at its import."""
     jobs = "evaluate_cell, finetune_cell, quantize_model, zero_shot"
     code = f"import sys, {jobs}; print(sorted({{name.split('.')[0] for name in sys.modules}} & {HEAVY - {'scipy', 'sklearn'}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "[]\n"
 
 
@@ -32,7 +32,9 @@ def test_within_functions_stand_only_imports_that_cost_a_start():
     scripts = REPOSITORY / "workflow" / "scripts"
     needless = []
     for path in scripts.rglob("*.py"):
-        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        functions = [
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)
+        ]
         found = {node for function in functions for node in ast.walk(function)}
         for node in found:
             if not isinstance(node, ast.Import | ast.ImportFrom):

@@ -29,15 +29,15 @@ def planned(done):
 def change(study, **changes):
     """Change keys of a study's configuration, ``block__key=value``."""
     path = study / "config.yaml"
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, value in changes.items():
         block, key = name.split("__")
         config.setdefault(block, {})[key] = value
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def test_a_finished_study_has_everything(finished_study):
-    cells = grid.cells(settings.load(yaml.safe_load((finished_study / "config.yaml").read_text())).grid)
+    cells = grid.cells(settings.load(yaml.safe_load((finished_study / "config.yaml").read_text(encoding="utf-8"))).grid)
     assert len(cells) == CELLS
     for cell in cells:
         directory = finished_study / "results" / "cells" / cell
@@ -68,7 +68,9 @@ def test_cells_are_evaluated_before_others_are_trained(finished_study):
 
 def test_records_have_the_keys_that_others_rely_on(finished_study):
     directory = finished_study / "results" / "cells" / CELL
-    metrics, training = (json.loads((directory / name).read_text()) for name in ("metrics.json", "training.json"))
+    metrics, training = (
+        json.loads((directory / name).read_text(encoding="utf-8")) for name in ("metrics.json", "training.json")
+    )
     assert (
         metrics["cell"] == training["cell"] == {"method": "lora", "targets": "attention", "r": 2, "alpha": 4, "seed": 0}
     )
@@ -113,7 +115,7 @@ def test_records_have_the_keys_that_others_rely_on(finished_study):
 
 
 def test_progress_is_visible_in_the_log(finished_study):
-    log = (finished_study / "logs" / "cells" / f"{CELL}.finetune.log").read_text()
+    log = (finished_study / "logs" / "cells" / f"{CELL}.finetune.log").read_text(encoding="utf-8")
     assert re.search(r"step 6/6  loss \d\.\d+  lr \S+  [\d.]+ samples/s  \d+ tokens/s  0:00:00 left", log)
 
 
@@ -167,8 +169,8 @@ def test_comments_and_docstrings_retrain_nothing(copy_study, snakemake, tmp_path
     command = ("--snakefile", pipeline / "Snakefile", "-n", "-d", copy_study)
     assert "Nothing to be done" in snakemake(*command).stdout
     for module in (pipeline / "workflow" / "scripts" / "lorastudy").rglob("*.py"):
-        text = module.read_text()
-        module.write_text(text.replace('"""', '"""Changed. ', 1) + "\n# a comment more\n")
+        text = module.read_text(encoding="utf-8")
+        module.write_text(text.replace('"""', '"""Changed. ', 1) + "\n# a comment more\n", encoding="utf-8")
     assert "Nothing to be done" in snakemake(*command).stdout
 
 
@@ -200,7 +202,9 @@ def without_torch(tmp_path):
     """An environment in which importing torch or transformers fails, and that has another clone's library installed."""
     for name in ("torch", "transformers", "peft", "datasets", "lorastudy"):
         (tmp_path / "blocked").mkdir(exist_ok=True)
-        (tmp_path / "blocked" / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported here')\n")
+        (tmp_path / "blocked" / f"{name}.py").write_text(
+            f"raise ImportError('{name} is not to be imported here')\n", encoding="utf-8"
+        )
     return {"PYTHONPATH": str(tmp_path / "blocked")}
 
 
@@ -270,7 +274,7 @@ def test_a_diverged_cell_is_shown_and_stops_nothing(copy_study, snakemake):
         grid__methods=["lora"],
     )
     snakemake("-d", copy_study, "--cores", 2)
-    record = json.loads((copy_study / "results" / "cells" / CELL / "training.json").read_text())
+    record = json.loads((copy_study / "results" / "cells" / CELL / "training.json").read_text(encoding="utf-8"))
     assert record["status"] == "diverged"
     assert record["diverged_step"] >= 1
     summary = pd.read_csv(copy_study / "results" / "summary.csv").set_index("id")

@@ -20,7 +20,7 @@ def test_cells_share_the_gpus_of_a_machine(copy_study, snakemake):
     for cell in CELLS:
         assert pd.read_parquet(cells / cell / "predictions.parquet").equals(before[cell])
         logs = {
-            step: (copy_study / "logs" / "cells" / f"{cell}.{step}.log").read_text()
+            step: (copy_study / "logs" / "cells" / f"{cell}.{step}.log").read_text(encoding="utf-8")
             for step in ("finetune", "evaluate")
         }
         assert re.search(r"computing on GPU [01], a share of \d+ of 8192 MB", logs["finetune"])
@@ -30,5 +30,5 @@ def test_cells_share_the_gpus_of_a_machine(copy_study, snakemake):
 
 
 def test_without_a_gpu_the_log_warns(finished_study):
-    log = (finished_study / "logs" / "cells" / f"{CELLS[0]}.finetune.log").read_text()
+    log = (finished_study / "logs" / "cells" / f"{CELLS[0]}.finetune.log").read_text(encoding="utf-8")
     assert "computing on the CPU" in log

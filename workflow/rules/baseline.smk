@@ -1,6 +1,10 @@
 """The base model: fetched, quantized once for all QLoRA cells, measured before any fine-tuning."""
 
 
+localrules:
+    fetch_model,
+
+
 rule fetch_model:
     output:
         directory("results/model/base"),

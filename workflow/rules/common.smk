@@ -71,18 +71,11 @@ if not AS_IT_IS:
     checked(linear_layers.check, SETTINGS.model, CELLS.values())
 
 
-# Where snakemake runs: what needs its network, and what takes less time than a job would wait.
+# Where snakemake runs, here and in the other files: what needs its network, and what takes less time than a job would wait.
 localrules:
     all,
     figures,
     paper_tables,
-    fetch_model,
-    fetch_data,
-    aggregate_results,
-    make_table,
-    make_numbers,
-    make_report,
-    plot_figure,
 
 
 wildcard_constraints:

@@ -1,6 +1,10 @@
 """The labelled texts: fetched where there is a network, then drawn into splits."""
 
 
+localrules:
+    fetch_data,
+
+
 rule fetch_data:
     input:
         # the study's own files, so that an edited one is read again

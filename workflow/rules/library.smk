@@ -19,6 +19,7 @@ from lorastudy.study import command, configuration
 
 logs.any_terminal()
 command.hand_on(SCRIPTS)
+command.name_the_user()
 
 try:
     configuration.require_readable("config.yaml")

@@ -4,6 +4,13 @@
 report: "../report/study.rst"
 
 
+localrules:
+    aggregate_results,
+    make_table,
+    make_numbers,
+    plot_figure,
+
+
 rule aggregate_results:
     input:
         records_of_study,

@@ -47,7 +47,7 @@ def gpus():
         if uuid in instances:
             found += [gpu for gpu in instances[uuid] if visible(index, uuid, gpu.name)]
         elif visible(index, uuid):
-            found.append(Gpu(uuid, machine_memory_mb() if size is None else int(float(size))))
+            found.append(Gpu(uuid, int(number(size) or machine_memory_mb())))
     return found
 
 
@@ -55,7 +55,7 @@ def query(*fields, gpu=None):
     """What ``nvidia-smi`` says: a row per GPU, None for what it does not know; no row without it.
 
     Args:
-        fields: as of its option ``--query-gpu``; memory in MB, power in watts.
+        fields: as of its option ``--query-gpu``; memory in MB, power in watts (``number``).
         gpu: number of the one that is asked about; all if None.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
@@ -73,6 +73,12 @@ def driver():
     with suppress(OSError):
         return LOADED.read_text(encoding="utf-8").strip()
     return next((version for (version,) in query("driver_version", gpu=0)), None)
+
+
+def number(said):
+    """What ``query`` found in a field of a number; None for words, of which drivers have many (``ERR!``, ``Unknown Error``)."""
+    found = re.match(r"\d+(\.\d+)?", said or "")
+    return float(found[0]) if found else None
 
 
 def machine_memory_mb():

@@ -4,6 +4,7 @@ The configuration and local files are checked whenever the workflow starts; here
 network, a look at the machine or arithmetic over the whole grid. Nothing is fetched and nothing trained.
 """
 
+import re
 import shutil
 import subprocess
 import time
@@ -75,14 +76,15 @@ def here(dtype):
         rate = _cpu_rate(dtype)
         return Device(f"this CPU, {machine.cpu_name()}", None, rate and rate * CPU_UTILISATION, None)
     name, size, watts = found[0]
-    gib = float(size or nvidia.machine_memory_mb()) / 1024
-    return Device(f"this {name}", gib, hardware.peak(name) * 1e12 * GPU_UTILISATION, watts and float(watts))
+    gib = (nvidia.number(size) or nvidia.machine_memory_mb()) / 1024
+    called = name or "GPU without a name"
+    return Device(f"this {called}", gib, hardware.peak(called) * 1e12 * GPU_UTILISATION, nvidia.number(watts))
 
 
 def number_format(dtype):
     """``Finding`` where this machine's GPU cannot compute in the study's number format; none otherwise."""
     for name, capability in nvidia.query("name", "compute_cap", gpu=0) if dtype == "bfloat16" else ():
-        numbers = tuple(map(int, capability.split("."))) if capability else families.AMPERE
+        numbers = tuple(map(int, re.findall(r"\d+", capability or ""))) or families.AMPERE
         if fault := families.without_bfloat16(f"this {name}", numbers):
             yield Finding("number format", FAULT, fault)
 

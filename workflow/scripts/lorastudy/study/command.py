@@ -1,6 +1,7 @@
 """What a ``snakemake`` command asks for, by the text of its arguments."""
 
 import contextlib
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -22,9 +23,25 @@ def hand_on(scripts):
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
+def name_the_user():
+    """Give a user without an entry in the system's list, as in some containers, a name: Snakemake and torch ask for it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
 def normal(target):
-    """A target as Snakemake compares it with outputs: ``./figures/r_trend.pdf`` is ``figures/r_trend.pdf``."""
-    return os.path.relpath(RULES.get(target, target))
+    """A target as Snakemake compares it with outputs: ``./figures/r_trend.pdf`` is ``figures/r_trend.pdf``.
+
+    So is a path that leads to the study's directory from elsewhere, be it through a link.
+    """
+    path, here = Path(RULES.get(target, target)), Path.cwd()
+    for parent in path.parents:
+        with contextlib.suppress(OSError):  # a directory that is not there
+            if parent.samefile(here):
+                return os.path.relpath(path.relative_to(parent))
+    return os.path.relpath(path)
 
 
 def only_paper(targets):
@@ -55,12 +72,13 @@ def cells(targets):
 
 
 def other_names(targets):
-    """Target → what it means, of those that Snakemake would not find: ``./figures/``, paths from the root."""
+    """Target → what it means, of those that Snakemake would not find: ``./figures/``, paths from the root or by a link."""
     known = {*DIRECTORIES, *(f"{name}/" for name in DIRECTORIES)}
     return {
         target: normal(target)
         for target in targets
-        if os.path.isabs(target) or (normal(target) in DIRECTORIES and target not in known)
+        if target not in known | RULES.keys()
+        and (normal(target) in DIRECTORIES or os.path.isabs(target) or normal(target) != os.path.relpath(target))
     }
 
 

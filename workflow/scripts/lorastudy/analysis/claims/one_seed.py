@@ -63,8 +63,8 @@ def sentence(table, verdict):
     shown = read[read.came_out.gt(0)]
     supported = sum(verdict[claim] == verdicts.SUPPORTED for claim in shown.index)
     return (
-        f"A reader of one seed alone would have found {_range(single)} of {len(read)} claims confirmed; {mixed} are by some seeds "
-        f"and not by others. Of the {len(shown)} that one seed or more confirms, all seeds together support {supported}."
+        f"A reader of one seed alone would have found {_range(single)} of {len(read)} claims confirmed; on {mixed} of them seeds "
+        f"disagree. Of the {len(shown)} that one seed or more confirms, all seeds together support {supported}."
     )
 
 

@@ -98,7 +98,7 @@ def _at_once(verdict, study):
 def _along(study, axis):
     """The cells on the lines along which r or alpha varies: beside them, other values come with another r or alpha."""
     on_a_line = [line.holds(study.cells) for line in study.results.lines if line.along(axis)]
-    return study.cells[[any(of_cell) for of_cell in zip(*on_a_line)]]
+    return study.cells.loc[[any(of_cell) for of_cell in zip(*on_a_line)]]
 
 
 def _sets(rows, study, view):

@@ -37,12 +37,22 @@ def columns(schema, called, source):
 
 def label_names(schema, source):
     """What a table's metadata call the labels 0, 1, … (ClassLabel of the library ``datasets``); None without names."""
-    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = ((told.get("info") or {}).get("features") or {}).get(source.label_column)
-    return feature.get("names") if isinstance(feature, dict) else None
+    try:
+        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:  # of another program
+        return None
+    for key in ("info", "features", source.label_column, "names"):
+        told = told.get(key) if isinstance(told, dict) else None
+    return told if isinstance(told, list) else None
 
 
-def rows_of(content, source):
-    """(location, text, canonical label) of each row of a table, and its group if there are some."""
-    values = zip(*(content.column(getattr(source, which)).to_pylist() for which in keys(source)))
-    return list(cleaned((f"#{row}", *of_row) for row, of_row in enumerate(values)))
+def rows_of(content, source, unlabelled=True):
+    """(location, text, canonical label) of each row of a table, and its group if there are some.
+
+    Args:
+        unlabelled: whether -1 is no label where labels have names, as a ClassLabel has it.
+    """
+    texts, labels, *groups = (content.column(getattr(source, which)).to_pylist() for which in keys(source))
+    if unlabelled and label_names(content.schema, source):
+        labels = [None if label == -1 else label for label in labels]
+    return list(cleaned((f"#{row}", *values) for row, values in enumerate(zip(texts, labels, *groups))))

@@ -2,12 +2,14 @@
 
 import csv
 import itertools
+import re
 
 from lorastudy.inputs.sources.columns import keys, position
 from lorastudy.inputs.sources.labels import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 OTHER_DELIMITERS = ",;\t|"  # of files that end in .csv or .tsv all the same
+STATED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # a line before the header, for Excel
 LONGEST_FIELD = 1 << 30  # characters; csv's own 131,072 is less than a long review
 
 
@@ -27,13 +29,15 @@ def read(file, delimiter, called, source, quoting=csv.QUOTE_MINIMAL):
         DataError: a column is missing, a row has other fields than the header.
     """
     csv.field_size_limit(LONGEST_FIELD)
-    first = file.readline()
-    delimiter = _delimiter(first, delimiter, source)
-    lines = Lines(itertools.chain([first], file))
+    first, above = file.readline(), []
+    if stated := STATED.fullmatch(first.rstrip("\r\n")):
+        first, above = file.readline(), ["\n"]
+    delimiter = stated[1] if stated else _delimiter(first, delimiter, source)
+    lines = Lines(itertools.chain(above, [first], file))
     rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
     line, labels, swallowed = 1, set(), []
     try:
-        header = next(rows, [])
+        header = next(itertools.islice(rows, len(above), None), [])
         text, label, *group = (position(header, which, called, source) for which in keys(source))
         line = rows.line_num + 1
         lines.recent.clear()

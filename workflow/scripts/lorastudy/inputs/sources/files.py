@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from lorastudy.inputs.sources import arrow, delimited, json_rows
 from lorastudy.inputs.sources.columns import cleaned
-from lorastudy.inputs.sources.labels import DataError, locations
+from lorastudy.inputs.sources.labels import DataError, enumerated, locations
 from lorastudy.study import layout
 
 SUFFIXES = (*delimited.DELIMITERS, *json_rows.SUFFIXES, ".parquet")
@@ -33,6 +33,12 @@ MARKS = {
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+}
+# How files begin that have the ending of another kind, and what to do then.
+BINARY = {
+    b"\x1f\x8b": "compressed by gzip; give it the ending .gz",
+    b"PK\x03\x04": "a zip archive, as Excel's files are; save the table as CSV UTF-8",
+    b"PAR1": "a Parquet file; give it the ending .parquet",
 }
 
 
@@ -90,7 +96,7 @@ def read(source, study_directory):
             called = f"`data.{key}` {name!r}"
             with _faults_of(path, called):
                 part = _read(path, called, source)
-                names = names or _label_names(path, source)
+                names = _same_names(names, _label_names(path, source), called)
                 with path.open("rb") as file:
                     hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
             _require_complete(part, called, source)
@@ -167,18 +173,32 @@ def _not_decodable(path, called):
 
 
 def _encoding(path):
-    """Encoding of a text file by its mark; without one UTF-8, or UTF-16 where every other byte is zero."""
+    """Encoding of a text file by its mark, or without one by its zero bytes."""
     with _bytes_of(path) as file:
-        begin = file.read(4)
+        begin = file.read(1 << 12)
     for mark, encoding in MARKS.items():
         if begin.startswith(mark):
             return encoding
-    match [byte == 0 for byte in begin]:
-        case [False, True, False, True]:
-            return "utf-16-le"
-        case [True, False, True, False]:
-            return "utf-16-be"
-    return "utf-8-sig"
+    return _without_mark(begin)
+
+
+def _without_mark(begin):
+    """Encoding of a text without a mark, by its first bytes: UTF-8 has no zeros, and in other forms one is in every comma."""
+    zeros = [begin[start::4].count(0) for start in range(4)]
+    if len(begin) >= 4 and max(min(zeros[:2]), min(zeros[2:])) >= len(begin) // 4:
+        return "utf-32-be" if zeros[0] > zeros[3] else "utf-32-le"
+    if sum(zeros) * (4 if _may_be_utf_8(begin) else 100) <= len(begin):  # a few may be in a text
+        return "utf-8-sig"
+    marks = {one: sum(map(begin.decode(one, "ignore").count, '\n\t,;|":')) for one in ("utf-16-le", "utf-16-be")}
+    return max(marks, key=marks.get) if any(marks.values()) else "utf-8-sig"
+
+
+def _may_be_utf_8(begin):
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bytes_of(path):
@@ -191,19 +211,23 @@ def _read(path, called, source, peek=False):
     if suffix == ".parquet":
         return _read_parquet(path, called, source, peek)
     if suffix in json_rows.SUFFIXES:
-        return _read_text(path, peek, json_rows.read, called, source, peek)
+        return _read_text(path, called, peek, json_rows.read, called, source, peek)
     usual = delimited.DELIMITERS[suffix]
     try:
-        return _read_text(path, peek, delimited.read, usual, called, source)
+        return _read_text(path, called, peek, delimited.read, usual, called, source)
     except delimited.QuoteError:
         if suffix != ".tsv":
             raise
         with suppress(DataError):  # many programs write TSV without quoting; if it can be read so, and not otherwise …
-            return _read_text(path, peek, delimited.read, usual, called, source, csv.QUOTE_NONE)
+            return _read_text(path, called, peek, delimited.read, usual, called, source, csv.QUOTE_NONE)
         raise
 
 
-def _read_text(path, peek, read, *arguments):
+def _read_text(path, called, peek, read, *arguments):
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if kind := next((kind for mark, kind in BINARY.items() if begin.startswith(mark) and path.suffix != ".gz"), None):
+        raise DataError(f"{called} is no text but {kind}.")
     # newline="": a line end inside a quoted field is part of the text
     with _bytes_of(path) as raw, io.TextIOWrapper(raw, encoding=_encoding(path), newline="") as file:
         return list(cleaned(itertools.islice(read(file, *arguments), 1 if peek else None)))
@@ -220,6 +244,16 @@ def _read_parquet(path, called, source, peek):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
         raise DataError(f"{called} is not a whole Parquet file ({type(fault).__name__}); write it again.") from None
+
+
+def _same_names(names, others, called):
+    """The names of the labels 0, 1, … by all files. Raises DataError where a number means one class here and another there."""
+    if names and others and names != others:
+        raise DataError(
+            f"{called} calls its labels {enumerated(others)}, and a file before it {enumerated(names)}; the same numbers "
+            "mean other classes: write the files anew with one ClassLabel."
+        )
+    return names or others
 
 
 def _label_names(path, source):

@@ -125,7 +125,7 @@ def variants(results, look):
         len(lines) * deep, columns, width, min(9.0, 0.6 + 1.75 * len(lines) * deep), sharey=True
     )
     every_cell, every_point = panels.cells(results), panels.points(results)
-    on_a_line = [every_point[line.holds(every_point)] for _, line in lines]
+    on_a_line = [every_point.loc[line.holds(every_point)] for _, line in lines]
     for block, ((axis, line), points) in enumerate(zip(lines, on_a_line)):
         cells = panels.along(every_cell, line)
         panes = grid_of_axes[block * deep : (block + 1) * deep]
@@ -141,7 +141,7 @@ def variants(results, look):
             row[0].set_ylabel("Accuracy")
         for axes in panes[-1]:
             axes.set_xlabel(f"{style.AXES[axis]} ({line.words})")
-    shown = every_cell[[any(on) for on in zip(*(line.holds(every_cell) for _, line in lines))]]
+    shown = every_cell.loc[[any(on) for on in zip(*(line.holds(every_cell) for _, line in lines))]]
     points = every_point[every_point.point.isin({name for part in on_a_line for name in part.point})]
     reach = style.reach(points, "accuracy", shown.accuracy[shown.status.eq("finished")])
     stated = _stated(results, points)

@@ -19,7 +19,7 @@ def cells(results, view=tuning.CONFIGURED):
 
 def along(rows, line):
     """The rows whose points are on a line of the grid; none without a line."""
-    return rows.iloc[:0] if line is None else rows[line.holds(rows)]
+    return rows.iloc[:0] if line is None else rows.loc[line.holds(rows)]
 
 
 def each(results):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lorastudy.analysis import cost, scatter
-from lorastudy.analysis.claims import judging, verdicts
+from lorastudy.analysis.claims import judging, verdicts, words
 from lorastudy.analysis.claims import one_seed as of_seed
 from lorastudy.analysis.claims import questions as ask
 from lorastudy.presentation.tables import footnotes
@@ -61,12 +61,12 @@ def one_seed(inputs):
     )  # fmt: skip
     notes = [
         "Comes out: the numbers of one seed, without intervals, are as the claim says: a lead is one above 0, and two are the "
-        f"same within {100 * margin:g} points; a run at chance is a number like others. Verdict: that of all seeds, with intervals.",
+        f"same within {words.margin(margin)}; a run at chance is a number like others. Verdict: that of all seeds, with intervals.",
         of_seed.sentence(readings, dict(zip(frame.claim, frame.verdict))),
         footnotes.study(inputs),
     ]
-    words = ("", "section", "the paper says", "with the seeds", "verdict")
-    return Table("What one seed would have said about the paper's claims.", frame, shown, notes, words)
+    left = ("", "section", "the paper says", "with the seeds", "verdict")
+    return Table("What one seed would have said about the paper's claims.", frame, shown, notes, left)
 
 
 def questions(inputs):

@@ -35,7 +35,7 @@ def _trend(inputs, axis, caption):
     every, rows, shown_rows, bold = [], [], [], set()
     for line in lines:
         points = inputs.results.points
-        points = points[line.holds(points)]
+        points = points.loc[line.holds(points)]
         points = points.assign(set=points.method + " " + points.targets)
         every.append(points)
         for score, title in SCORES.items():
