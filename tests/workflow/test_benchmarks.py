@@ -1,5 +1,6 @@
 """The benchmarks that need no GPU and little time, in small."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -57,6 +58,19 @@ def test_the_page_begins_with_all_worlds_together():
     short = coverage.page(worlds).split("## flat")[0]
     half, all_held = f"50.0 ± {100 * np.sqrt(2 * 2) / 16:.1f}", f"100.0 ± {100 * np.sqrt(4 / 5**3):.1f}"
     assert f"| r_pair | {half} | – | {all_held} | – |" in short
+
+
+def test_the_counts_are_what_the_statistics_page_says():
+    """ "hold the truth in 93 to 98%", "errors are at most 6%", "seen in more than 95%", "turn ... in about 1 of 200"."""
+    page = coverage.page(coverage.load(coverage.RESULTS / "coverage.json"))
+    short = page.split("## In short")[1].split("## ")[0]
+    rows = [line.split("|")[2:6] for line in short.splitlines() if " ± " in line and line.startswith("|")]
+    assert len(rows) == 18
+    shares = [[None if "±" not in cell else float(cell.split("±")[0]) for cell in row] for row in rows]
+    assert all(93 <= held <= 98 for row in shares for held in (row[0], row[2]))
+    assert all(error <= 6 for row in shares for error in (row[1], row[3]) if error is not None)
+    assert float(re.search(r"lower is seen in ([\d.]+) percent", short)[1]) > 95
+    assert float(re.search(r"In ([\d.]+) ± [\d.]+ percent of \d+ studies a right answer", short)[1]) < 1
 
 
 def test_an_answer_turns_into_its_opposite_only_if_it_was_right():
