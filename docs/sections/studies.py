@@ -130,19 +130,21 @@ def origin(cells):
 
 
 def gpu(name):
-    """How long a study took on its GPU and how busy that was."""
+    """How long a study took on its GPUs and how busy these were."""
     file = HERE / name / "gpu.csv"
     if not file.exists():
         return "How busy the GPU was has not been measured."
     samples = pd.read_csv(file, skipinitialspace=True)
-    times = pd.to_datetime(samples["timestamp"])
+    gpus = samples["index"] if "index" in samples else pd.Series(0, index=samples.index)
+    times = pd.to_datetime(samples["timestamp"].sort_values())
     steps = times.diff().dt.total_seconds()
     pauses = steps[steps > 5]  # readings are a second apart
     minutes = (steps.sum() - pauses.sum()) / 60
-    busy, watts = (samples.filter(like=column).iloc[:, 0] for column in ("utilization", "power.draw"))
+    on = "one GPU" if gpus.nunique() == 1 else f"up to {gpus.nunique()} GPUs ({len(samples) / 60:.1f} GPU-minutes)"
     stopped = f", in {len(pauses) + 1} runs, the last of which took up what the one before left" * bool(len(pauses))
+    busy, watts = (samples.filter(like=column).iloc[:, 0] for column in ("utilization", "power.draw"))
     return (
-        f"Data, model, baselines and all cells took {minutes:.1f} minutes on one GPU{stopped}, and "
-        f"{watts.mean() * minutes / 60_000:.3f} kWh. It was computing {busy.mean():.0f}% of that time ({len(samples)} "
+        f"Data, model, baselines and all cells took {minutes:.1f} minutes on {on}{stopped}, and "
+        f"{watts.sum() / 3.6e6:.3f} kWh. The GPUs were computing {busy.mean():.0f}% of that time ({len(samples)} "
         f"readings of `nvidia-smi`, in [`gpu.csv`](gpu.csv))."
     )
