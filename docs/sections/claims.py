@@ -57,7 +57,8 @@ def _answer(row, leader, name):
     """Verdict and effect; of r and alpha in the words of the study, which name the two values."""
     found, _, without = row.found.partition(" Without ")
     found = f"{leader} {effect(row, _margin(name))}" if leader else found.split("; ")[0].rstrip(".")
-    return f"**{row.verdict}**: {found}" + f" (without {without.rstrip('.')})" * bool(without)
+    points = words.count(len(without.split(", where")[0].split(", ")), "point")
+    return f"**{row.verdict}**: {found}" + f" (without {points} whose runs scatter far more)" * bool(without)
 
 
 def counted(name):

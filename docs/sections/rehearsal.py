@@ -35,7 +35,7 @@ def page():
         f"{study.study.name}. {len(done)} cells of one run each, one after the other on an {done.device.iloc[0]}: "
         f"{steps} steps of {study.training.batch_size} texts, where the paper's cells have {whole:,} of "
         f"{full.training.batch_size}; texts of "
-        f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}). **Accuracy is "
+        f"{card['splits']['train']['length_tokens']['mean']:.0f} tokens on average ({card['lengths']}; the study keeps {study.data.max_length}). **Accuracy is "
         f"meaningless here**; time and memory do not depend on the weights' values. {studies.origin(done)}",
         studies.table(rows),
         EVEN if has_logs() else "Without the logs of the steps, even is all of them.",

@@ -46,7 +46,9 @@ def test_clothing_says_how_its_file_is_made(tmp_path):
 
 
 def test_clothing_without_its_file_ends_in_a_line(tmp_path):
-    study = settings.load(yaml.safe_load((REPOSITORY / "examples" / "clothing" / "config.yaml").read_text()))
+    study = settings.load(
+        yaml.safe_load((REPOSITORY / "examples" / "clothing" / "config.yaml").read_text(encoding="utf-8"))
+    )
     with pytest.raises(
         sources.labels.DataError, match=r"`data.train_file` is 'clothing-reviews.csv.gz', and there is no such"
     ):

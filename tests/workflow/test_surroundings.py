@@ -136,18 +136,19 @@ def test_snakemakes_report_does_not_replace_the_studys(copy_study, snakemake):
 def test_as_a_module_it_says_that_it_must_be_cloned(tmp_path, rename):
     for name in ("config.yaml", "reviews.csv"):
         shutil.copy(REPOSITORY / ".test" / name, tmp_path / name)
-    module = f'module study:\n    snakefile: "{REPOSITORY}/Snakefile"\n    config: config\n'
+    module = f"module study:\n    snakefile: {str(REPOSITORY / 'Snakefile')!r}\n    config: config\n"
     text = f'configfile: "config.yaml"\n{module}use rule * from study{rename}\n'
     (tmp_path / "Snakefile").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "-n"]
-    done = subprocess.run(command, cwd=tmp_path, encoding="utf-8", capture_output=True, check=False)
+    own = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}  # Snakemake's, whose Snakefile is the user's here
+    done = subprocess.run(command, cwd=tmp_path, env=own, encoding="utf-8", capture_output=True, check=False)
     assert "run from a clone of it" in refused(done)
 
 
 @pytest.mark.parametrize("study", ["a study", "it's mine", 'a "quoted" `study`; and * more', "добро"])
 @pytest.mark.parametrize("target", ["watch", "resume", "bundle"])
 def test_what_is_typed_for_a_study_is_one_word_for_the_shell(target, study):
-    command = ["make", "--no-print-directory", "-n", target, f"STUDY={study}"]
+    command = ["make", "--no-print-directory", "-n", target, f"STUDY={study}".encode()]  # in any locale
     said = subprocess.run(command, cwd=REPOSITORY, encoding="utf-8", capture_output=True, check=True).stdout
     assert study in shlex.split(said.strip().splitlines()[-1])
 
