@@ -428,6 +428,7 @@ def fitted(execution, peft_model, cell, classes, head, lengths, training):
             peft_model.config.to_dict(), classes, cell, (allocated + free) / memory.GIB + memory.CONTEXT / memory.GIB,
             most_tokens=step if tokens is None else tokens, longest=max(lengths) if tokens is None else tokens,
             layers=layers, head=head, optimizer=training.optimizer, dtype=model.compute_dtype(peft_model),
+            graphs=execution.graphs,
         )  # fmt: skip
         if found is None:
             log.warning("this cell is not expected to fit the GPU's %.1f GiB", (allocated + free) / memory.GIB)

@@ -252,7 +252,8 @@ def fits(study, estimate, devices, shape):
         list of (method, targets, r, cells, GiB with the estimate's micro-batch, [``memory.Fit`` or None a device]).
     """
     execution, options = study.execution, {"dtype": study.model.dtype, "head": study.lora.head}
-    tokens, layers, optimizer = execution.micro_batch_tokens, execution.checkpointed_layers, study.training.optimizer
+    tokens, layers = execution.micro_batch_tokens, execution.checkpointed_layers
+    in_training = {"optimizer": study.training.optimizer, "graphs": execution.graphs}
     cells = estimate.cells.values()
     groups = Counter((cell.method, cell.targets, cell.r) for cell in cells)
     example = {(cell.method, cell.targets, cell.r): cell for cell in cells}
@@ -261,10 +262,10 @@ def fits(study, estimate, devices, shape):
     rows = []
     for key, count in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
         cell = estimate.sized(example[key])
-        trained = memory.training(shape, estimate.classes, cell, most, layers or 0, optimizer=optimizer, **options)
+        trained = memory.training(shape, estimate.classes, cell, most, layers or 0, **in_training, **options)
         evaluated = memory.evaluation(shape, estimate.classes, cell, execution.evaluation_tokens, **options)
         found = [
-            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, optimizer=optimizer, **options)
+            memory.fit(shape, estimate.classes, cell, device.gib, most, longest, layers, **in_training, **options)
             for device in devices
         ]
         rows.append((*key, count, max(trained.on_gpu, evaluated.on_gpu) / memory.GIB, found))

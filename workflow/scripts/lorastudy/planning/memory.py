@@ -191,7 +191,11 @@ def _computed(architecture, cell):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by what they hold. ``total`` is the peak of the allocator."""
+    """Bytes by what they hold. ``total`` is the peak of what is allocated.
+
+    ``recording`` is not part of it: before a pass of a further size is recorded it is carried out once, while what those
+    recorded before it compute in stays reserved (``passes.Recorder``).
+    """
 
     base: int
     adapters: int
@@ -200,15 +204,20 @@ class Need:
     activations: int
     dequantization: int
     workspace: int
+    recording: int = 0
 
     @property
     def total(self):
+        return self.reserved - self.recording
+
+    @property
+    def reserved(self):
         return sum(asdict(self).values())
 
     @property
     def on_gpu(self):
         """What a scheduler should be asked for, in bytes: the peak with fragmentation and what lies outside of the allocator."""
-        return math.ceil(self.total * FRAGMENTATION + CONTEXT)
+        return math.ceil(self.reserved * FRAGMENTATION + CONTEXT)
 
     def as_gib(self):
         """The same in GiB, with ``total``: a row of a table."""
@@ -246,6 +255,7 @@ def training(
     dtype="bfloat16",
     head="paper",
     optimizer="adamw",
+    graphs=True,
 ):
     """Peak of fine-tuning a cell.
 
@@ -257,6 +267,7 @@ def training(
         checkpointed_layers: decoder layers that keep their input alone and are computed again in the backward pass.
         head: ``lora.head`` of the configuration.
         optimizer: ``training.optimizer`` of the configuration.
+        graphs: ``execution.graphs`` of the configuration: whether passes are recorded where they can be.
 
     Returns:
         ``Need``.
@@ -272,6 +283,8 @@ def training(
     stream = size * decoder.hidden if _has_backward(cell) else 0
     activations = tokens * (checkpointed * stream + (whole - checkpointed) * kept + shape.last_layer(size))
     again = kept if checkpointed == whole else 0
+    workspace = tokens * (again + shape.passing(size)) + size * shape.beside_tokens(cell, targets)
+    recorded = graphs and isinstance(shape, Shape) and dtype != "float32"  # which flash attention does not compute
     return Need(
         base=base(architecture, quantized, dtype) + classes * decoder.hidden * 4,
         adapters=_masters(cell, trainable, dtype) + size * shape.copies(cell, targets),
@@ -281,7 +294,8 @@ def training(
         ),  # scores of the ranks
         activations=int(activations),
         dequantization=shape.expanded() * size if quantized else 0,
-        workspace=int(tokens * (again + shape.passing(size)) + size * shape.beside_tokens(cell, targets)),
+        workspace=int(workspace),
+        recording=int(activations + workspace) if recorded else 0,
     )
 
 
@@ -345,6 +359,7 @@ def fit(
     dtype="bfloat16",
     head="paper",
     optimizer="adamw",
+    graphs=True,
 ):
     """The micro-batch and the checkpointing level that train a cell fastest in a GPU's memory.
 
@@ -362,17 +377,20 @@ def fit(
     quantized = cell.method == "qlora"
 
     def need(tokens, checkpointed):
-        return training(architecture, classes, cell, tokens, checkpointed, dtype=dtype, head=head, optimizer=optimizer)
+        return training(
+            architecture, classes, cell, tokens, checkpointed,
+            dtype=dtype, head=head, optimizer=optimizer, graphs=graphs,
+        )  # fmt: skip
 
     best = None
     sizes = {longest, max(longest, most_tokens), *range(longest, most_tokens, SMALLEST_STEP)}
     for tokens in sorted(sizes, reverse=True):
         level = layers
         if level is None:
-            whole = need(tokens, 0).total
-            a_layer = (whole - need(tokens, 1).total) or 1
+            whole = need(tokens, 0).reserved
+            a_layer = (whole - need(tokens, 1).reserved) or 1
             level = min(math.ceil((whole - available) / a_layer), count - 1) if whole > available else 0
-        if need(tokens, level).total > available:
+        if need(tokens, level).reserved > available:
             continue
         passes = PASSES + min(level / count, 1)
         cost = passes * max(tokens + EXPANSION_TOKENS * quantized, HOST_TOKENS) / tokens

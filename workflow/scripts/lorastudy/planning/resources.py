@@ -99,7 +99,7 @@ class Estimate:
         need = memory.evaluation(self.architecture, self.classes, one, execution.evaluation_tokens, **options)
         if step == "finetune":
             layers = execution.checkpointed_layers or 0
-            options["optimizer"] = self.study.training.optimizer
+            options |= {"optimizer": self.study.training.optimizer, "graphs": execution.graphs}
             training = memory.training(self.architecture, self.classes, one, self.micro_batch_tokens, layers, **options)
             need = max(training, need, key=lambda one: one.on_gpu)  # it predicts after it has trained
         return math.ceil(need.on_gpu / 2**20 * GROWTH_MEMORY ** attempts.count(f"{step}.{cell}", Cause.GPU_MEMORY))
