@@ -20,7 +20,7 @@ LIMITS = """- The model has 135 million parameters, the paper's 8 billion: what 
 - One learning rate for every cell, as in the paper. Adapters with a large r or alpha want a lower one: what they lose
   is the rate's doing as much as theirs.
 - Every study has one set of training texts. Intervals are over seeds and test texts, not over training texts.
-- Cells ran side by side on one GPU: their times say nothing of LoRA and QLoRA. Those of the rehearsal do, cell by cell alone.
+- Cells ran side by side on shared GPUs: their times say nothing of LoRA and QLoRA. Those of the rehearsal do, cell by cell alone.
 - The rehearsal has the large model's shape and random weights: its times and memory are real, its accuracies nothing.
 """
 BEGIN, END = "<!-- written by docs/results.py -->", "<!-- to here -->"
