@@ -1,5 +1,5 @@
 """The verdicts on the committed records of SmolLM2: of the paper's grid (docs/results/smollm2), and of an earlier one, along
-whose r alpha stayed at 32 (docs/results/smollm2-earlier-grid), each of 156 runs, of which 13 and 3 ended at chance.
+whose r alpha stayed at 32 (docs/results/smollm2-earlier-grid), of 520 and 156 runs, of which 36 and 3 ended at chance.
 
 The records hold the accuracy of every run, and of every comparison the standard errors that the texts make; what each
 run said of each text they do not. So what the seeds make of a comparison is computed here from the runs' accuracies as
@@ -136,23 +136,29 @@ def test_each_agrees_with_the_permutation_within_seeds(measured):
         assert (one.estimate.p_value() < 0.05) == (one.row.p_permutation < 0.05), one.row
 
 
-@pytest.mark.parametrize(
-    ("family", "expected"), [("pooled_method", [1.13, 0.21, 2.06]), ("pooled_targets", [1.36, 0.93, 1.78])]
-)
-def test_one_run_that_half_failed_does_not_undecide_the_papers_grid(papers, family, expected):
-    """QLoRA on all linear layers at r = 128, seed 1, reached 0.37: with its point the methods differ by 1.3 [-0.1, 2.8]."""
+@pytest.mark.parametrize("family", ["pooled_method", "pooled_targets"])
+def test_runs_that_half_failed_do_not_undecide_the_papers_grid(papers, family):
+    """One of QLoRA on all linear layers at r = 128 reached 0.37, two at r = 256 less: averages go without such points."""
     (one,) = papers[family]
-    assert (one.row.units, one.row.left_out) == (20, ["r=128 alpha=256", "r=256 alpha=512", "r=512 alpha=1024"])
+    scattered = ["r=64 alpha=128", "r=128 alpha=256", "r=256 alpha=512", "r=512 alpha=1024"]
+    assert (one.row.units, one.row.left_out) == (18, scattered)
+    (published,) = (
+        pd.read_csv(PAPER / "comparisons.csv").query("metric == 'accuracy' and family == @family").itertuples()
+    )
+    expected = [100 * published.difference, 100 * published.low, 100 * published.high]
     assert points(one) == pytest.approx(expected, abs=0.01)
+    assert one.estimate.half_width() < 0.01
     assert one.row.p_permutation < 0.001
 
 
 def test_what_the_papers_grid_shows_the_permutation_shows(papers):
-    """Two more it shows alone: it takes runs of a seed as so many events, and what a seed does to a point is one."""
+    """Three more it shows alone: it takes runs of a seed as so many events, and what a seed does to a point is one."""
     known = [one for family in papers.values() for one in family if one.estimate is not None]
     shown = [one for one in known if one.estimate.p_value() < 0.05]
     assert len(known) == 1 + 1 + 36 + 6
-    assert len(shown) == 1 + 1 + 20 + 3
+    assert len(shown) == 1 + 1 + 25 + 4
     assert all(one.row.p_permutation < 0.05 for one in shown)
     alone = [one.row for one in known if one not in shown and one.row.p_permutation < 0.05]
-    assert {(row.a, row.b) for row in alone} == {("r=32", "r=16"), ("alpha=64", "alpha=16")}
+    assert {(row.a, row.b) for row in alone} == {
+        ("r=256", "r=128"), ("alpha=32", "alpha=16"), ("alpha=64", "alpha=32")
+    }  # fmt: skip

@@ -81,7 +81,13 @@ def test_table3_every_digit(results, parameters, tmp_path):
 )
 def test_table3_has_what_cells_of_the_papers_shape_measured(parameters, tmp_path, name, known):
     """8.0 and 20.0 GiB are the peaks of tests/synthetic.py; the formats are bfloat16."""
-    study = synthetic.config(model__name=name, grid__lines={"r": {"r": [8, 512], "alpha_ratio": 2}})
+    source = "hub" if "/" in name else "random"
+    study = synthetic.config(
+        model__source=source,
+        model__name=name,
+        model__revision="0" * 40 if source == "hub" else None,
+        grid__lines={"r": {"r": [8, 512], "alpha_ratio": 2}},
+    )
     synthetic.write(tmp_path, study)
     frame, shown, _ = write("table3_memory_by_method", synthetic.gather(tmp_path), parameters, tmp_path)
     measured = frame[frame.component.eq("total")].set_index("type").measured
