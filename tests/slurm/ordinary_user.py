@@ -1,5 +1,7 @@
 """A study of two cells by an ordinary user, on a cluster of two nodes whose daemons are root's; prints what came of it as JSON.
 
+Each node has one GPU, so that both are needed, and a directory of its own for the base model.
+
     unshare --mount --propagation private python tests/slurm/ordinary_user.py PORT
 
 To be run by root, in a mount namespace of its own: where Python lies in a home that is closed to others, as root's is, an open
@@ -16,10 +18,11 @@ import tempfile
 from pathlib import Path
 
 import slurm_cluster
+from lorastudy.jobs import staging
 
 USER = pwd.getpwnam("nobody")
 REPOSITORY = Path(__file__).resolve().parents[2]
-CELLS = ("lora_attention_r2_a4_s0", "qlora_all-linear_r2_a4_s0")
+CELLS = ("lora_attention_r2_a4_s0", "lora_all-linear_r2_a4_s0")
 
 
 def closed(path):
@@ -45,11 +48,12 @@ def study(cluster, top):
     clone, directory = top / "clone", top / "study"
     subprocess.run(["git", "clone", "-q", REPOSITORY, clone], check=True)
     shutil.copytree(clone / ".test", directory)
-    (top / "home").mkdir()
+    for name in ("home", "disks"):
+        (top / name).mkdir()
     subprocess.run(["chown", "-R", f"{USER.pw_uid}:{USER.pw_gid}", top], check=True)
     environment = {
         "HOME": top / "home", "USER": USER.pw_name, "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1",
-        "SLURM_CONF": cluster.environment["SLURM_CONF"],
+        "SLURM_CONF": cluster.environment["SLURM_CONF"], staging.VARIABLE: f"{top}/disks/$SLURMD_NODENAME",
     }  # fmt: skip
     targets = [f"results/cells/{cell}/metrics.json" for cell in CELLS]
     command = [sys.executable, "-m", "snakemake", "--directory", directory, "--profile", "slurm", "-j", "4", *targets]
@@ -66,7 +70,7 @@ def main(port):
     top.chmod(0o755)
     open_the_way([Path(sys.base_prefix), Path(sys.prefix)])
     (top / "cluster").mkdir()
-    cluster = slurm_cluster.Cluster(top / "cluster", port=port, nodes=2)
+    cluster = slurm_cluster.Cluster(top / "cluster", port=port, nodes=2, gpus=1)
     try:
         cluster.start()
         status, said = study(cluster, top)
@@ -78,6 +82,8 @@ def main(port):
         "status": status, "said": said[-3000:], "states": [job["JobState"] for job in jobs],
         "users": sorted({job["UserId"].split("(")[0] for job in jobs}), "owners": sorted({path.owner() for path in cells}),
         "modes": sorted({oct(path.stat().st_mode & 0o777) for path in cells}),
+        "nodes": sorted({job["NodeList"] for job in jobs}),
+        "staged": sorted(f"{path.parent.parent.name}: {path.name.split('-')[0]}" for path in (top / "disks").glob("*/*/*-*/")),
         "evaluated": sorted(path.parent.name for path in cells if path.name == "metrics.json"),
     }))  # fmt: skip
     shutil.rmtree(top, ignore_errors=True)
