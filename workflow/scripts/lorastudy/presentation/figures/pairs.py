@@ -9,7 +9,7 @@ LEVEL = 0.05  # of the tests; the intervals are 95% ones
 WIDER = 3  # times what three quarters of the differences need: then the axis ends there, and arrows show what goes on
 HEIGHT = 9.0  # the most that a page holds, inches
 WORDS = {
-    "fontsize": 5.5, "va": "center", "color": style.DARK,
+    "fontsize": 5, "va": "center", "color": style.DARK,
     "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
 }  # fmt: skip
 
@@ -31,14 +31,16 @@ def lora_against_qlora(results, look):
         part = panels.of(differences, panel=panel).set_index(["r", "alpha"])
         axes.axvline(0, color=style.DARK, linewidth=0.7, zorder=1)
         for y, combination in enumerate(combinations.itertuples(index=False)):
-            if (combination.r, combination.alpha) in part.index:
+            drawn = (combination.r, combination.alpha) in part.index
+            if drawn:
                 _difference(axes, y, part.loc[(combination.r, combination.alpha)], panel, look, (low, high))
             runs = panels.of(cells[(cells.r == combination.r) & (cells.alpha == combination.alpha)], panel=panel)
             singles = _of_single_seeds(runs)
             if len(singles) > 1:
                 style.singles(axes, singles, [y] * len(singles), style.DARK)
-            if text := _lost(runs):  # beneath what there is of the pair
-                axes.annotate(text, (0.01, y), xycoords=("axes fraction", "data"), zorder=0.5, **WORDS)
+            if text := _lost(runs):  # under the bar, if there is one
+                place = y + 0.42 * drawn
+                axes.annotate(text, (0.01, place), xycoords=("axes fraction", "data"), zorder=0.5, **WORDS)
         for row in pooled.itertuples():
             _diamond(axes, len(combinations), row)
         style.title(axes, panels.title(panel), len(each))
@@ -151,7 +153,7 @@ def _of_single_seeds(runs):
 def _lost(runs):
     """What of a pair has no value, in a few words."""
     lost = runs[runs.status != "finished"]
-    counts = lost.groupby(["method", "status"], sort=False).size()
+    counts = lost.groupby(["method", "status"]).size()
     several = runs.seed.nunique() > 1
     return ", ".join(
         f"{style.METHODS[method]} {style.STATUSES[status]}"
