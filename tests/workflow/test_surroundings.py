@@ -279,20 +279,22 @@ def _reads_or_writes_text(call):
 
 
 def test_a_study_in_a_place_with_spaces_and_quotes(clone, finished_study, latin_1, tmp_path):
-    """From its data to its report in all odd surroundings at once: the same bits as elsewhere.
+    """From its data to its report in all odd surroundings at once, the environment in the clone: the same bits as elsewhere.
 
     A home that cannot be written is one that cannot exist, which stops root too.
     """
     place = tmp_path / 'it\'s a "place" $HOME – добро'
     pipeline, study = place / "pipe line", place / "my study"
-    shutil.copytree(clone, pipeline, symlinks=True)
+    shutil.copytree(clone, pipeline, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+    (pipeline / ".venv").symlink_to(sys.prefix)
+    python = pipeline / ".venv" / "bin" / "python"
     study.mkdir()
     shutil.copy(pipeline / ".test" / "reviews.csv", study)
     config = yaml.safe_load((pipeline / ".test" / "config.yaml").read_text(encoding="utf-8"))
     config["grid"] = {"methods": ["lora"], "targets": ["attention"], "lines": {"alpha": {"r": 2, "alpha": [4]}}}
     (study / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     done = subprocess.run(
-        ["sh", "-c", 'umask 077 && exec "$@"', "sh", sys.executable, "-m", "snakemake", "-d", study, "--cores", "2"],
+        ["sh", "-c", 'umask 077 && exec "$@"', "sh", python, "-m", "snakemake", "-d", study, "--cores", "2"],
         cwd=pipeline,
         env=os.environ
         | latin_1

@@ -1,6 +1,7 @@
 """Before anything else: the library can be imported, and the configuration can be read."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ sys.path.insert(0, SCRIPTS)
 from lorastudy.jobs import logs
 from lorastudy.study import command, configuration
 
+# Snakemake writes it into commands as it is, so that an environment in a place with a space would not be found.
+if Path(sys.executable).exists():  # and not quoted before
+    sys.executable = shlex.quote(sys.executable)
 logs.any_terminal()
 command.hand_on(SCRIPTS)
 command.name_the_user()
