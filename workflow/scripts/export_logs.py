@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def main(directory, configured, tracker):
     else:
         output.mkdir(exist_ok=True)
         told = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
-        trackers.to_mlflow(found, told, study.study.name)
+        with contextlib.chdir(output):  # which a new database notes as the place of artifacts, in SQL without quoting
+            trackers.to_mlflow(found, told, study.study.name)
     print(f"{told}: {len(found)} runs")
 
 
