@@ -4,6 +4,7 @@ A command is planned instead of carried out (``-n``) where other tests compute t
 """
 
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 
@@ -149,7 +150,7 @@ CASES = (
     Case(r"rm -rf demo/.*"),
     Case(r"(echo|touch)\b.*"),
     # getting started
-    Case(r"git clone <this repository> && cd <it>", instead=f"git clone -q '{REPOSITORY}' ../cloned && cd ../cloned",
+    Case(r"git clone <this repository> && cd <it>", instead=f"git clone -q {shlex.quote(str(REPOSITORY))} ../cloned && cd ../cloned",
          leaves="../cloned/Snakefile"),
     Case(r"\. \.venv/bin/activate", add=" && command -v snakemake", says=r"\.venv/bin/snakemake"),
     Case(r"(export|unset) .*"),

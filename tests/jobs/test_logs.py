@@ -1,5 +1,6 @@
 """A rule's log holds what this pipeline says, and what other libraries say that matters."""
 
+import os
 import subprocess
 import sys
 
@@ -55,3 +56,11 @@ def test_the_report_of_transformers_is_recognised(tiny_base, tmp_path):
     for said in reports:
         assert str(broken) in said
         assert "up_proj" in said
+
+
+def test_a_terminal_without_a_sign_shows_it_in_others():
+    run = "from lorastudy.jobs import logs; logs.any_terminal(); print('LoRA −0.5 [−1.0, ±2], α ≥ 8, добро, é')"
+    done = subprocess.run(
+        [sys.executable, "-c", run], env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True
+    )
+    assert done.stdout.decode("latin-1") == "LoRA -0.5 [-1.0, ±2], alpha >= 8, ?????, é\n"

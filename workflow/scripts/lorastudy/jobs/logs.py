@@ -1,5 +1,6 @@
 """A rule's log file, and how a script ends when something is wrong."""
 
+import codecs
 import logging
 import os
 import re
@@ -19,10 +20,21 @@ HEADS = {"lm_head.weight", "score.weight"}
 _REPORTED_KEY = re.compile(r"^(\S+) *\| *\S*(?:UNEXPECTED|MISSING|MISMATCH|CONVERSION)", re.MULTILINE)
 
 
+# what tables are made of, for terminals that lack it: an interval must not lose a sign
+SPELLED = {"−": "-", "–": "-", "α": "alpha", "×": "x", "±": "+-", "≥": ">=", "≤": "<=", "…": "..."}
+
+
 def any_terminal():
     """Let a terminal that lacks a character of what is printed show another one instead, whatever its encoding."""
+    codecs.register_error("lorastudy_spelled", _spelled)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+        stream.reconfigure(errors="lorastudy_spelled")
+
+
+def _spelled(fault):
+    if not isinstance(fault, UnicodeEncodeError):
+        raise fault
+    return "".join(SPELLED.get(character, "?") for character in fault.object[fault.start : fault.end]), fault.end
 
 
 class Interrupted(Exception):
