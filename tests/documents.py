@@ -132,7 +132,7 @@ CASES = (
     Case(rf"{SNAKEMAKE}.*", add=" -n", says=r"finetune_cell +\d+\n(.*\n)*make_report +1\n"),
     Case(r"make .*", add=" -n"),  # what it prints is among the commands
     # the pipeline's own programs
-    Case(rf"{PYTHON} workflow/scripts/run_study\.py.*", FINISHED, says=r"verdict +claim +found"),
+    Case(rf"{PYTHON} workflow/scripts/run_study\.py.*", FINISHED, says=r"verdict[ |]+claim[ |]+found"),
     Case(rf"{PYTHON} workflow/scripts/watch\.py.*", FINISHED, says="8 of 8 cells"),
     Case(rf"{PYTHON} workflow/scripts/resume\.py.*", FINISHED, add=" -n", says="Nothing to be done"),
     Case(rf"{PYTHON} workflow/scripts/bundle\.py '\.'.*", FINISHED, leaves="bundle.tar.gz"),

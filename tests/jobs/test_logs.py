@@ -59,7 +59,8 @@ def test_the_report_of_transformers_is_recognised(tiny_base, tmp_path):
 
 
 def test_a_terminal_without_a_sign_shows_it_in_others():
-    run = "from lorastudy.jobs import logs; logs.any_terminal(); print('LoRA −0.5 [−1.0, ±2], α ≥ 8, добро, é')"
+    said = "LoRA −0.5 [−1.0, ±2], α ≥ 8, добро, é"
+    run = f"from lorastudy.jobs import logs; logs.any_terminal(); print({ascii(said)})"  # in any locale
     done = subprocess.run(
         [sys.executable, "-c", run], env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True
     )
