@@ -31,8 +31,10 @@ def main(directory, configured, tracker):
         trackers.to_tensorboard(found, told)
     else:
         output.mkdir(exist_ok=True)
-        told = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
-        with contextlib.chdir(output):  # which a new database notes as the place of artifacts, in SQL without quoting
+        own = f"sqlite:///{output.resolve() / 'mlflow.db'}"
+        told = os.environ.get("MLFLOW_TRACKING_URI") or own
+        # a new database notes where it was made as the place of artifacts, in SQL without quoting
+        with contextlib.chdir(output if told == own else "."):
             trackers.to_mlflow(found, told, study.study.name)
     print(f"{told}: {len(found)} runs")
 
